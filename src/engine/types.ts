@@ -1,0 +1,66 @@
+/**
+ * The network controller's face to the layers above (containers, api, insight). `controller.ts` implements it.
+ * Every method validates first and changes nothing when it throws; every method is safe to repeat.
+ */
+import type { EndpointInfo, EndpointSettings, PortBinding, PortRequest, SandboxInfo, SandboxRequest } from '../model/endpoint.ts'
+import type { Network, NetworkSpec } from '../model/network.ts'
+
+export interface SubnetUsage {
+  readonly subnet: string
+  readonly ipsInUse: bigint
+  readonly dynamicAvailable: bigint
+}
+
+/** What happened to a network, for the event stream. `connect`/`disconnect` carry the container. */
+export interface NetworkEvent {
+  readonly action: 'create' | 'connect' | 'disconnect' | 'destroy' | 'prune'
+  readonly network: { readonly id: string; readonly name: string; readonly driver: string }
+  readonly containerId?: string
+  readonly attributes?: Readonly<Record<string, string>>
+}
+
+/** Drift that the reconciler repaired: what was wrong, what was done. */
+export interface RepairEvent {
+  readonly at: number
+  readonly subject: string
+  readonly wrong: string
+  readonly repair: string
+}
+
+export interface NetworkController {
+  createNetwork(spec: NetworkSpec): Promise<{ network: Network; warning: string }>
+  /** Docker's lookup order: full id, full name, id prefix. Throws `not-found` / `invalid` (ambiguous) with Docker's text. */
+  getNetwork(ref: string): Network
+  findNetwork(ref: string): Network | undefined
+  listNetworks(): readonly Network[]
+  removeNetwork(ref: string): Promise<void>
+  /** Live endpoints of a network. */
+  endpointsOf(networkId: string): readonly EndpointInfo[]
+  usageOf(networkId: string): readonly SubnetUsage[]
+
+  /** Checks endpoint settings against a network as far as is possible without starting. Throws Docker's texts. `network` may be unknown (then only syntax is checked). */
+  validateEndpoint(network: string, settings: EndpointSettings): void
+
+  /** Builds namespace, endpoints, names, files and ports of a container about to start. On failure nothing is left. */
+  openSandbox(request: SandboxRequest): Promise<SandboxInfo>
+  /** Takes all of it away. Idempotent; collects errors and reports them in one. */
+  closeSandbox(containerId: string): Promise<void>
+  sandboxOf(containerId: string): SandboxInfo | undefined
+  /** Live connect of a running container. */
+  connect(containerId: string, network: string, settings: EndpointSettings): Promise<EndpointInfo>
+  disconnect(containerId: string, network: string, force: boolean): Promise<void>
+  renameContainer(containerId: string, name: string): Promise<void>
+  /** Publishes on / withdraws from a running container. */
+  addPorts(containerId: string, ports: readonly PortRequest[]): Promise<readonly PortBinding[]>
+  removePorts(containerId: string, ports: readonly PortRequest[]): Promise<void>
+
+  /** Called once at start with the containers that still run: keeps their sandboxes, takes away all others. */
+  restore(liveContainerIds: ReadonlySet<string>): Promise<void>
+
+  onEvent(listener: (event: NetworkEvent) => void): () => void
+  onRepair(listener: (event: RepairEvent) => void): () => void
+  /** Path of the hosts/resolv.conf/hostname files of a container that has a sandbox. */
+  filesOf(containerId: string): { hosts: string; resolvConf: string; hostname: string } | undefined
+  /** Stops watching. Leaves the kernel as it is, so that containers go on (`causeway down` removes it). */
+  close(): Promise<void>
+}

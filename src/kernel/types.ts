@@ -1,0 +1,27 @@
+/**
+ * What the layers above may ask of one network namespace's kernel. `rtnl.ts` implements it over rtnetlink;
+ * `testkit/fake-rtnl.ts` in memory; `testkit/contracts/rtnl.ts` is the suite that both pass.
+ */
+import type { Family } from '../base/address.ts'
+import type { Address, FdbEntry, Link, Neighbour, PolicyRule, Route, Step } from '../model/kernel-state.ts'
+
+export interface Rtnl {
+  /** All links, or the ones of a kind. Retries interrupted dumps. */
+  links(kind?: string): Link[]
+  /** One link, or undefined when there is none of this name or index. */
+  link(nameOrIndex: string | number): Link | undefined
+  addresses(filter?: { dev?: string; family?: Family }): Address[]
+  /** Main table unless given; `all` for every table. */
+  routes(filter?: { family?: Family; table?: number | 'all'; dev?: string }): Route[]
+  /** The route the kernel would take (RTM_GETROUTE). Throws what the kernel answers (ENETUNREACH...). */
+  routeTo(ip: string, options?: { from?: string; iif?: string; mark?: number }): Route
+  neighbours(filter?: { dev?: string; family?: Family }): Neighbour[]
+  fdb(dev: string): FdbEntry[]
+  rules(family: Family): PolicyRule[]
+  /**
+   * Applies all steps in order and stops at the first that fails, throwing NetError with `detail.op` and
+   * `detail.subject` of that step and the kernel's sentence; earlier steps stay done. Sends as many messages per system call as names allow.
+   */
+  apply(steps: readonly Step[]): void
+  close(): void
+}
