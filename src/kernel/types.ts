@@ -23,5 +23,11 @@ export interface Rtnl {
    * `detail.subject` of that step and the kernel's sentence; earlier steps stay done. Sends as many messages per system call as names allow.
    */
   apply(steps: readonly Step[]): void
+  /**
+   * Deletes every link of an interface group on a thread of the FFI's pool and on a socket of its own, so that the
+   * kernel's RCU waiting (10 to 20 ms) is not this thread's. Resolves when done; an empty group is fine. One request runs at
+   * a time: calls made meanwhile share the next one.
+   */
+  deleteGroupInBackground(group: number): Promise<void>
   close(): void
 }

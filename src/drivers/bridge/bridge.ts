@@ -1,0 +1,174 @@
+/**
+ * The bridge driver: one Linux bridge per network, one veth pair per endpoint whose container end is born in the sandbox.
+ * Isolation, NAT and published ports are elements of the firewall's sets; `icc=false` is bridge-port isolation.
+ */
+import { cidrOverlaps, ipPrefixOf, splitPrefix, type Cidr, type Ip } from '../../base/address.ts'
+import { NetError } from '../../base/errors.ts'
+import type { Address } from '../../model/kernel-state.ts'
+import type { Network } from '../../model/network.ts'
+import type { WantedLink, WantedSysctl } from '../../plan/wanted.ts'
+import { boolOption, OPTION } from '../options.ts'
+import { type Driver, type EndpointFacts, type EndpointWanted, type NetworkDraft, type NetworkWanted, poolOf } from '../types.ts'
+import { type BridgeConfig, parseBridgeConfig } from './config.ts'
+
+/** Alias of everything we create: who owns it, what it is, which object. */
+export const ALIAS_PREFIX = 'causeway:'
+
+function gatewayOf(network: Network): { ipv4: Ip | ''; ipv6: Ip | '' } {
+  if (network.internal) return { ipv4: '', ipv6: '' }
+  return { ipv4: poolOf(network, 4)?.gateway ?? '', ipv6: poolOf(network, 6)?.gateway ?? '' }
+}
+
+function addressOn(dev: string, subnet: Cidr, ip: Ip): Address {
+  return { dev, address: ipPrefixOf(ip, splitPrefix(subnet).length), noDad: ip.includes(':'), scope: 'global' }
+}
+
+function bridgeSysctls(config: BridgeConfig, network: Network): WantedSysctl[] {
+  const dev = config.bridge
+  const out: WantedSysctl[] = [{ path: `net/ipv6/conf/${dev}/accept_ra`, value: '0', optional: true }]
+  const isolated6 = network.internal && config.mode6 === 'isolated'
+  out.push({ path: `net/ipv6/conf/${dev}/disable_ipv6`, value: isolated6 || !network.enableIpv6 ? '1' : '0', optional: true })
+  if (network.enableIpv4) {
+    // 127.0.0.1:PORT of the host is answered by DNAT, so replies to 127/8 must be let through; the firewall drops such packets from the wire
+    out.push({ path: `net/ipv4/conf/${dev}/route_localnet`, value: network.internal ? '0' : '1' })
+    if (!config.icc) {
+      // ports of the bridge are isolated: the host answers ARP for neighbours and routes what the firewall lets through (RFC 3069)
+      out.push({ path: `net/ipv4/conf/${dev}/proxy_arp_pvlan`, value: '1' })
+      out.push({ path: `net/ipv4/conf/${dev}/send_redirects`, value: '0' })
+    }
+  }
+  return out
+}
+
+export const bridgeDriver: Driver = {
+  name: 'bridge',
+  scope: 'local',
+  singleton: false,
+  withoutIpam: false,
+  userDefined: true,
+
+  validate(draft: NetworkDraft): void {
+    parseBridgeConfig(draft)
+    if (!draft.enableIpv4 && !draft.enableIpv6) throw new NetError('invalid', 'IPv4 or IPv6 must be enabled')
+    for (const family of [4, 6] as const) {
+      const of = draft.subnets.filter((s) => s.subnet !== undefined && s.subnet.includes(':') === (family === 6))
+      if (of.length > 1 && (family === 4 || draft.enableIpv6)) throw new NetError('denied', `bridge driver doesn't support multiple subnets`)
+    }
+  },
+
+  skipGateway(draft) {
+    const config = parseBridgeConfig(draft)
+    return {
+      ipv4: draft.internal && (config.mode4 === 'isolated' || config.inhibitIpv4),
+      ipv6: draft.internal && config.mode6 === 'isolated',
+    }
+  },
+
+  networkWanted(network): NetworkWanted {
+    const config = parseBridgeConfig(network)
+    const addresses: Address[] = []
+    const pool4 = poolOf(network, 4)
+    const pool6 = poolOf(network, 6)
+    if (pool4?.gateway !== undefined && !config.inhibitIpv4 && !(network.internal && config.mode4 === 'isolated'))
+      addresses.push(addressOn(config.bridge, pool4.subnet, pool4.gateway))
+    if (pool6?.gateway !== undefined && !(network.internal && config.mode6 === 'isolated'))
+      addresses.push(addressOn(config.bridge, pool6.subnet, pool6.gateway))
+    const link: WantedLink = {
+      spec: {
+        name: config.bridge,
+        kind: 'bridge',
+        up: true,
+        alias: `${ALIAS_PREFIX}network:${network.id}`,
+        ...(config.mtu > 0 ? { mtu: config.mtu } : {}),
+      },
+      addresses,
+      sysctls: bridgeSysctls(config, network),
+    }
+    return {
+      links: [link],
+      firewall: {
+        id: network.id,
+        bridge: config.bridge,
+        mode4: config.mode4,
+        mode6: config.mode6,
+        internal: network.internal,
+        icc: config.icc,
+        masquerade: config.masquerade,
+        trusted: config.trusted,
+        ...(config.snat4 ? { snat4: config.snat4 } : {}),
+        ...(config.snat6 ? { snat6: config.snat6 } : {}),
+      },
+    }
+  },
+
+  endpointWanted(network, endpoint: EndpointFacts): EndpointWanted {
+    const config = parseBridgeConfig(network)
+    const mtu = config.mtu > 0 ? { mtu: config.mtu } : {}
+    const alias = `${ALIAS_PREFIX}endpoint:${endpoint.id}`
+    const mac = endpoint.mac === '' ? {} : { mac: endpoint.mac }
+    const addresses: Address[] = []
+    for (const [family, ip] of [
+      [4, endpoint.ipv4],
+      [6, endpoint.ipv6],
+    ] as const) {
+      const pool = poolOf(network, family)
+      if (ip !== '' && pool !== undefined) addresses.push(addressOn(endpoint.ifname, pool.subnet, ip))
+    }
+    for (const ip of endpoint.linkLocalIps)
+      addresses.push({ dev: endpoint.ifname, address: ipPrefixOf(ip, ip.includes(':') ? 64 : 16), scope: 'link', noDad: ip.includes(':') })
+    const ips = [endpoint.ipv4, endpoint.ipv6, ...endpoint.linkLocalIps].filter((ip): ip is Ip => ip !== '')
+    return {
+      link: {
+        spec: {
+          name: endpoint.hostIfname,
+          kind: 'veth',
+          peer: { name: endpoint.ifname, netnsFd: endpoint.netnsFd, ...mac, ...mtu },
+          master: config.bridge,
+          up: true,
+          alias,
+          ...mtu,
+          ...(config.icc ? {} : { port: { isolated: true } }),
+          addrGenMode: 'none',
+        },
+        addresses: [],
+        sysctls: [],
+      },
+      inside: {
+        ifname: endpoint.ifname,
+        addresses,
+        sysctls: [
+          { path: `net/ipv6/conf/${endpoint.ifname}/disable_ipv6`, value: endpoint.ipv6 === '' ? '1' : '0', optional: endpoint.ipv6 === '' },
+          ...endpoint.sysctls,
+        ],
+        routes: [],
+      },
+      firewall: { hostIf: endpoint.hostIfname, bridge: config.bridge, mac: endpoint.mac as never, ips, guard: config.sourceGuard },
+    }
+  },
+
+  gatewayOf(network) {
+    return gatewayOf(network)
+  },
+
+  conflict(network, other) {
+    const a = parseBridgeConfig(network)
+    const b = parseBridgeConfig(other)
+    const clash =
+      a.bridge === b.bridge
+        ? 'networks have same bridge name'
+        : ([4, 6] as const)
+            .map((family) => {
+              const pa = poolOf(network, family)
+              const pb = poolOf(other, family)
+              return pa && pb && cidrOverlaps(pa.subnet, pb.subnet) ? `networks have overlapping IPv${family}` : undefined
+            })
+            .find((text) => text !== undefined)
+    if (clash === undefined) return undefined
+    return `cannot create network ${network.id} (${a.bridge}): conflicts with network ${other.id} (${b.bridge}): ${clash}`
+  },
+}
+
+/** True when endpoints of this bridge network can be reached and reach each other only through links. */
+export function isIccOff(network: Network): boolean {
+  return !boolOption(network.options, OPTION.enableIcc, true)
+}

@@ -1,0 +1,47 @@
+/** What the controller stores. A record is written before the kernel is touched, so that a crash at any point leaves a trail. */
+import type { Ip, Mac } from '../base/address.ts'
+import type { EndpointSettings, PortBinding, PortRequest, SandboxRequest } from '../model/endpoint.ts'
+
+export interface EndpointRecord {
+  readonly id: string
+  readonly networkId: string
+  readonly networkName: string
+  readonly containerId: string
+  readonly settings: EndpointSettings
+  readonly ifname: string
+  readonly hostIfname: string
+  readonly mac: Mac | ''
+  readonly ipv4: Ip | ''
+  readonly ipv6: Ip | ''
+  readonly dnsNames: readonly string[]
+}
+
+export interface SandboxRecord {
+  readonly id: string
+  readonly key: string
+  readonly containerId: string
+  readonly mode: 'private' | 'host'
+  readonly containerName: string
+  readonly hostname: string
+  readonly domainname: string
+  readonly filesDir: string
+  readonly extraHosts: readonly string[]
+  readonly dns: SandboxRequest['dns']
+  readonly legacyLinks: SandboxRequest['legacyLinks']
+  readonly exposed: SandboxRequest['exposed']
+  readonly portRequests: readonly PortRequest[]
+  readonly endpoints: readonly EndpointRecord[]
+  /** In force, in the order of the requests. */
+  readonly ports: readonly PortBinding[]
+  /** Ports of the embedded DNS inside the sandbox, 0 when there is none. */
+  readonly dnsPorts: { readonly udp: number; readonly tcp: number }
+}
+
+export const KEY = {
+  network: (id: string) => `network/${id}`,
+  sandbox: (containerId: string) => `sandbox/${containerId}`,
+  networks: 'network/',
+  sandboxes: 'sandbox/',
+  sysctls: 'sysctl/',
+  host: 'host',
+} as const

@@ -1,0 +1,97 @@
+/**
+ * Compares wanted links with observed ones (pure). From an empty observation the plan is creation; from a healthy one it is
+ * empty; in between it is repair, and each step comes with a sentence that says what was wrong.
+ */
+import type { Address, Link, LinkSettings, Step } from '../model/kernel-state.ts'
+import type { WantedLink } from './wanted.ts'
+
+export interface Observed {
+  link(name: string): Link | undefined
+  /** Name of the link with this index. */
+  nameOf(index: number): string | undefined
+  addressesOf(name: string): readonly Address[]
+}
+
+export interface Finding {
+  readonly subject: string
+  readonly wrong: string
+}
+
+export interface LinkPlan {
+  readonly steps: Step[]
+  readonly findings: Finding[]
+  /** Links that the plan makes anew: what hangs on them (peer, sysctls, routes) must be made too. */
+  readonly created: string[]
+}
+
+/** An observation in which nothing exists. */
+export const nothingObserved: Observed = { link: () => undefined, nameOf: () => undefined, addressesOf: () => [] }
+
+/** Plans the host side of one wanted link. */
+export function planLink(want: WantedLink, have: Observed, plan: LinkPlan = { steps: [], findings: [], created: [] }): LinkPlan {
+  const { spec } = want
+  const link = have.link(spec.name)
+  if (link === undefined || (link.kind !== spec.kind && !want.adopted)) {
+    if (link !== undefined) {
+      plan.findings.push({ subject: spec.name, wrong: `is a ${link.kind || 'physical'} link, not a ${spec.kind}` })
+      plan.steps.push({ op: 'link.delete', dev: spec.name })
+    } else plan.findings.push({ subject: spec.name, wrong: 'link is missing' })
+    const { up, ...rest } = spec
+    plan.steps.push({ op: 'link.add', link: rest as typeof spec })
+    plan.created.push(spec.name)
+    for (const addr of want.addresses) plan.steps.push({ op: 'addr.replace', addr })
+    // up comes last: addresses are announced when a link comes up, and a port must be isolated before it forwards
+    if (up) plan.steps.push({ op: 'link.set', dev: spec.name, set: { up: true } })
+    return plan
+  }
+  const set: { -readonly [K in keyof LinkSettings]: LinkSettings[K] } = {}
+  const wrong: string[] = []
+  const differs = (text: string) => wrong.push(text)
+  if (spec.mtu !== undefined && link.mtu !== spec.mtu && !want.adopted) {
+    set.mtu = spec.mtu
+    differs(`mtu is ${link.mtu}, wanted ${spec.mtu}`)
+  }
+  if (spec.mac !== undefined && link.mac !== spec.mac) {
+    set.mac = spec.mac
+    differs(`mac is ${link.mac}, wanted ${spec.mac}`)
+  }
+  const master = link.master === 0 ? '' : (have.nameOf(link.master) ?? '')
+  if (spec.master !== undefined && master !== spec.master) {
+    set.master = spec.master
+    differs(`master is ${master === '' ? 'none' : master}, wanted ${spec.master}`)
+  }
+  if (spec.port?.isolated !== undefined && (link.port?.isolated ?? false) !== spec.port.isolated) {
+    set.port = { isolated: spec.port.isolated }
+    differs(`port isolation is ${link.port?.isolated ?? false}, wanted ${spec.port.isolated}`)
+  }
+  if (spec.alias !== undefined && link.alias !== spec.alias && !want.adopted) {
+    set.alias = spec.alias
+    differs(`owner mark is "${link.alias}"`)
+  }
+  if (spec.up && !link.up) {
+    set.up = true
+    differs('link is down')
+  }
+  if (Object.keys(set).length > 0) {
+    // a master must be set before its port attributes, and attributes need the port: two messages
+    const { port, ...first } = set
+    if (Object.keys(first).length > 0) plan.steps.push({ op: 'link.set', dev: spec.name, set: first })
+    if (port !== undefined) plan.steps.push({ op: 'link.set', dev: spec.name, set: { port } })
+  }
+  const present = new Set(have.addressesOf(spec.name).map((a) => a.address))
+  for (const addr of want.addresses) {
+    if (present.has(addr.address)) continue
+    plan.steps.push({ op: 'addr.replace', addr })
+    differs(`address ${addr.address} is missing`)
+  }
+  if (!want.adopted) {
+    const wanted = new Set(want.addresses.map((a) => a.address))
+    for (const addr of have.addressesOf(spec.name)) {
+      if (wanted.has(addr.address) || addr.scope === 'link' || spec.kind !== 'bridge') continue
+      plan.steps.push({ op: 'addr.delete', addr })
+      differs(`address ${addr.address} is not ours`)
+    }
+  }
+  for (const text of wrong) plan.findings.push({ subject: spec.name, wrong: text })
+  return plan
+}
