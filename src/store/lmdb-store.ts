@@ -86,12 +86,12 @@ function recoverAfterReboot({ dir, bootId, logger = silentLogger }: LmdbStoreOpt
 /** lmdb crashes the process on a file that is none of its own, so its magic number is looked at first (`MDB_MAGIC` in mdb.c). */
 function refuseForeignFile(path: string): void {
   if (!existsSync(path)) return
-  const head = Buffer.alloc(20)
+  const head = Buffer.alloc(28)
   const fd = openSync(path, 'r')
   const length = readSync(fd, head, 0, head.length, 0)
   closeSync(fd)
   // an empty file is a database that was being made when the engine died
-  if (length > 0 && (length < head.length || head.readUInt32LE(16) !== 0xbeefc0de)) throw new Error(`${path} is not a database`)
+  if (length > 0 && (length < head.length || head.readUInt32LE(24) !== 0xbeefc0de)) throw new Error(`${path} is not a database`)
 }
 
 function syncPath(path: string): void {
