@@ -34,6 +34,7 @@ export const raw = {
   dup: libc.func('int dup(int fd)'),
   open: libc.func('int open(const char *path, int flags, int mode)'),
   fcntl: libc.func('int fcntl(int fd, int cmd, intptr_t arg)'),
+  ioctl: libc.func('int ioctl(int fd, unsigned long request, uint8_t *arg)'),
   shutdown: libc.func('int shutdown(int fd, int how)'),
   setns: libc.func('int setns(int fd, int nstype)'),
   unshare: libc.func('int unshare(int flags)'),
@@ -142,7 +143,12 @@ export const EPOLL_CTL_DEL = 2
 export const EPOLL_CTL_MOD = 3
 export const EFD_NONBLOCK = 0o4000
 export const EFD_CLOEXEC = 0o2000000
+export const EPOLLONESHOT = 0x40000000
+export const F_GETFL = 3
+export const F_SETFL = 4
+export const F_DUPFD_CLOEXEC = 1030
 export const O_RDONLY = 0
+export const O_NONBLOCK = 0o4000
 export const O_CLOEXEC = 0o2000000
 export const EINTR = 4
 export const EAGAIN = 11
