@@ -109,6 +109,7 @@ export const AF_INET = 2
 export const AF_BRIDGE = 7
 export const AF_INET6 = 10
 export const AF_NETLINK = 16
+export const AF_PACKET = 17
 export const SOCK_STREAM = 1
 export const SOCK_DGRAM = 2
 export const SOCK_RAW = 3
@@ -175,4 +176,20 @@ export function unmount(target: string, flags = MNT_DETACH): boolean {
   const error = koffi.errno()
   if (errnoName(error) === 'EINVAL' || errnoName(error) === 'ENOENT') return false
   throw kernelError('unmount', target, error)
+}
+
+/** Like {@link unmount}, on a thread of the pool: ending an overlay writes back the file system below it, which can take seconds. */
+export function unmountAsync(target: string, flags = MNT_DETACH): Promise<boolean> {
+  return new Promise((resolve, reject) => {
+    raw.umount2.async(target, flags, (failure: unknown, result: number) => {
+      // koffi restores the thread's errno before it calls back
+      if (failure !== null && failure !== undefined) reject(failure)
+      else if (result === 0) resolve(true)
+      else {
+        const error = koffi.errno()
+        if (errnoName(error) === 'EINVAL' || errnoName(error) === 'ENOENT') resolve(false)
+        else reject(kernelError('unmount', target, error))
+      }
+    })
+  })
 }

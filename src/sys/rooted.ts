@@ -37,7 +37,13 @@ export function openRoot(path: string): number {
 }
 
 /** Like {@link openInRoot}, but answers undefined when errno is one of `quiet` (`ENOENT`). */
-export function tryOpenInRoot(root: number, path: string, flags: number, quiet: readonly string[] = ['ENOENT'], mode = 0): number | undefined {
+export function tryOpenInRoot(
+  root: number,
+  path: string,
+  flags: number,
+  quiet: readonly string[] = ['ENOENT'],
+  mode = 0,
+): number | undefined {
   const open = how(flags | O_CLOEXEC, mode, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
   for (let attempt = 0; ; attempt++) {
     const fd = Number(raw.openat2(SYS_OPENAT2, root, path === '' ? '.' : path, open, 24))
