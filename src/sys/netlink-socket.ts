@@ -51,6 +51,7 @@ const NETLINK_GET_STRICT_CHK = 12
 
 const SIOCGIFNAME = 0x8910
 const SIOCGIFINDEX = 0x8933
+const SIOCGSKNS = 0x894c
 const IFNAMSIZ = 16
 
 const RECEIVE_TIMEOUT_SECONDS = 10
@@ -114,8 +115,11 @@ export class NetlinkSocket {
   readonly #writer = new MessageWriter()
   readonly #ifreq = new Uint8Array(40)
 
-  private constructor(fd: number) {
+  readonly #protocol: number
+
+  private constructor(fd: number, protocol: number) {
     this.fd = fd
+    this.#protocol = protocol
   }
 
   /** Opens a socket in `ns`, or in this process's own namespace. Close it with {@link close}. */
@@ -124,7 +128,17 @@ export class NetlinkSocket {
     const timeout = new Uint8Array(16)
     new DataView(timeout.buffer).setUint32(0, RECEIVE_TIMEOUT_SECONDS, true)
     raw.setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, timeout, timeout.length)
-    return new NetlinkSocket(fd)
+    return new NetlinkSocket(fd, protocol)
+  }
+
+  /** Another socket of the same protocol and namespace, whatever has become of the namespace's file since. */
+  sibling(): NetlinkSocket {
+    const fd = check(raw.ioctl(this.fd, SIOCGSKNS, this.#ifreq), 'find network namespace of', 'netlink socket')
+    try {
+      return NetlinkSocket.open(this.#protocol, { fd, inode: 0, path: 'of a socket' })
+    } finally {
+      close(fd)
+    }
   }
 
   /** Idempotent. */
@@ -143,6 +157,28 @@ export class NetlinkSocket {
     write(w)
     w.end()
     this.#send()
+    for (;;) for (const message of this.#receive()) if (message.seq === seq && message.type === NLMSG_ERROR) return decodeAck(message)
+  }
+
+  /**
+   * Like {@link request}, but the kernel's work is done on a thread of the FFI's pool: for requests that wait long, such as
+   * the deletion of links. The socket must not be used for anything else until the promise settles.
+   */
+  async requestInBackground(type: number, flags: number, write: (w: MessageWriter) => void): Promise<NetlinkAck> {
+    const w = new MessageWriter(256)
+    const seq = this.#nextSeq()
+    w.begin(type, NLM_F_REQUEST | NLM_F_ACK | flags, seq)
+    write(w)
+    w.end()
+    const bytes = w.bytes()
+    const sent = await new Promise<number>((resolve, reject) => {
+      raw.send.async(this.fd, bytes, bytes.length, 0, (error: unknown, result: number | bigint) => {
+        if (error) reject(error)
+        else resolve(Number(result))
+      })
+    })
+    if (sent < 0) throw new NetError('internal', 'Cannot send to netlink socket', { op: 'send to netlink socket' })
+    // The answer was queued while send ran: this does not wait.
     for (;;) for (const message of this.#receive()) if (message.seq === seq && message.type === NLMSG_ERROR) return decodeAck(message)
   }
 

@@ -82,3 +82,11 @@ export function writeAddress(w: MessageWriter, address: AddressMessage): void {
   if (address.flags !== 0) w.attrU32(IFA_FLAGS, address.flags)
   if (address.unknown !== undefined) w.attrs(address.unknown)
 }
+
+/** The fixed part of a dump request: everything, or one link's (strict checking allows nothing else). */
+export function writeAddressFilter(w: MessageWriter, family: number, index: number): void {
+  w.u8(family)
+  w.u8(0)
+  w.u16(0)
+  w.u32(index)
+}

@@ -9,6 +9,7 @@ const NDA_DST = 1
 const NDA_LLADDR = 2
 const NDA_PORT = 6
 const NDA_VNI = 7
+const NDA_IFINDEX = 8
 const NDA_MASTER = 9
 
 /** NUD_* by the words of ip-neighbour(8). */
@@ -103,4 +104,10 @@ export function writeNeighbour(w: MessageWriter, neighbour: NeighbourMessage): v
   if (neighbour.vni !== undefined) w.attrU32(NDA_VNI, neighbour.vni)
   if (neighbour.master !== undefined) w.attrU32(NDA_MASTER, neighbour.master)
   if (neighbour.unknown !== undefined) w.attrs(neighbour.unknown)
+}
+
+/** A dump request: family, NTF_PROXY for the proxy table, and one link's entries unless `index` is 0. */
+export function writeNeighbourFilter(w: MessageWriter, family: number, flags: number, index: number): void {
+  writeNeighbour(w, { family, index: 0, state: 0, flags })
+  if (index !== 0) w.attrU32(NDA_IFINDEX, index)
 }

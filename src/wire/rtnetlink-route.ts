@@ -24,6 +24,8 @@ export const RTNH_F_ONLINK = 4
 export const RTNH_F_LINKDOWN = 16
 /** The route was made for one lookup: a cached exception, not configuration. */
 export const RTM_F_CLONED = 0x200
+/** Asks a lookup to name the table that answered. */
+export const RTM_F_LOOKUP_TABLE = 0x1000
 
 /** One way out of a multipath route. */
 export interface NextHop {
@@ -145,7 +147,10 @@ function readHops(bytes: Uint8Array): NextHop[] {
 function writeGateway(w: MessageWriter, family: number, gateway: Ip): void {
   const bytes = ipToBytes(gateway)
   const gatewayFamily = bytes.length === 4 ? 2 : 10
-  if (gatewayFamily === family) return w.attrBytes(RTA_GATEWAY, bytes)
+  if (gatewayFamily === family) {
+    w.attrBytes(RTA_GATEWAY, bytes)
+    return
+  }
   const via = new Uint8Array(2 + bytes.length)
   via[0] = gatewayFamily
   via.set(bytes, 2)
