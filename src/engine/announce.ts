@@ -1,0 +1,46 @@
+/** Tells the neighbours where an address lives now: first message at once, the others in the background, as Docker does. */
+import type { Ip, Mac } from '../base/address.ts'
+import type { Clock } from '../base/ports.ts'
+import type { Rtnl } from '../kernel/types.ts'
+import type { Netns } from '../sys/netns.ts'
+import { type FrameSender, openFrameSender } from '../sys/packet-socket.ts'
+import { encodeGratuitousArp, encodeUnsolicitedNa } from '../wire/announce.ts'
+
+export interface Announcement {
+  readonly ifname: string
+  readonly mac: Mac | ''
+  readonly ips: readonly Ip[]
+  readonly count: number
+  readonly intervalMs: number
+}
+
+/** Announces all addresses of freshly configured interfaces. Failing to announce is never an error of the attachment. */
+export function announce(kernel: { ns: Netns; rtnl: Rtnl }, list: readonly Announcement[], clock: Clock): void {
+  const due = list.filter((a) => a.count > 0 && a.mac !== '' && a.ips.length > 0)
+  if (due.length === 0) return
+  let sender: FrameSender | undefined
+  try {
+    const frames: { ifindex: number; frame: Uint8Array }[] = []
+    for (const { ifname, mac, ips } of due) {
+      const ifindex = kernel.rtnl.link(ifname)?.index
+      if (ifindex === undefined || mac === '') continue
+      for (const ip of ips) frames.push({ ifindex, frame: ip.includes(':') ? encodeUnsolicitedNa(mac, ip) : encodeGratuitousArp(mac, ip) })
+    }
+    sender = openFrameSender(kernel.ns)
+    const socket = sender
+    const sendAll = () => {
+      for (const { ifindex, frame } of frames) socket.send(ifindex, frame)
+    }
+    sendAll()
+    let left = Math.max(...due.map((a) => a.count)) - 1
+    const again = () => {
+      sendAll()
+      if (--left > 0) clock.after(due[0]?.intervalMs ?? 1000, again)
+      else socket.close()
+    }
+    if (left > 0) clock.after(due[0]?.intervalMs ?? 1000, again)
+    else socket.close()
+  } catch {
+    sender?.close()
+  }
+}

@@ -1,0 +1,381 @@
+/**
+ * The network controller: the one owner of networks, endpoints and published ports. See `types.ts` for its contract.
+ * Operations run synchronously from validation to the last kernel call, so they never interleave; `async` is only their face.
+ */
+import type { Cidr } from '../base/address.ts'
+import { hasCode, messageOf, NetError } from '../base/errors.ts'
+import { parseBridgeConfig } from '../drivers/bridge/config.ts'
+import type { AddressSpace } from '../ipam/address-space.ts'
+import { GRAVEYARD_GROUP } from '../kernel/reaper.ts'
+import type { EndpointInfo, EndpointSettings, PortBinding, PortRequest, SandboxInfo, SandboxRequest } from '../model/endpoint.ts'
+import type { Network, NetworkSpec } from '../model/network.ts'
+import { networkElements } from '../plan/firewall/elements.ts'
+import type { WantedLink } from '../plan/wanted.ts'
+import { HOST_SPEC, NONE_SPEC, planDefaultBridge } from './default-networks.ts'
+import { checkEndpointSettings } from './endpoint-rules.ts'
+import type { Environment, NetworkingConfig } from './environment.ts'
+import { Firewall } from './firewall.ts'
+import { Forwarding } from './forwarding.ts'
+import { HostKernel } from './host-kernel.ts'
+import { Networks } from './networks.ts'
+import { PortMapper, type SocketTable } from './port-mapper.ts'
+import { KEY, type SandboxRecord } from './records.ts'
+import { Sandboxes } from './sandboxes.ts'
+import type { NetworkController, NetworkEvent, RepairEvent, SubnetUsage } from './types.ts'
+import { UndoStack } from './undo.ts'
+
+export interface ControllerOptions {
+  readonly env: Environment
+  readonly config: NetworkingConfig
+  readonly ipam: AddressSpace
+  readonly sockets: SocketTable
+  readonly ephemeral: () => { first: number; last: number }
+  /** Subnets that automatic choice avoids. */
+  readonly reserved: () => readonly Cidr[]
+}
+
+export class Controller implements NetworkController {
+  readonly #o: ControllerOptions
+  readonly networks: Networks
+  readonly host: HostKernel
+  readonly sandboxes: Sandboxes
+  readonly forwarding: Forwarding
+  readonly firewall: Firewall
+  readonly #listeners = new Set<(event: NetworkEvent) => void>()
+  readonly #repairListeners = new Set<(event: RepairEvent) => void>()
+
+  constructor(options: ControllerOptions) {
+    this.#o = options
+    const { env, config, ipam } = options
+    this.host = new HostKernel(env.rtnl, env.log)
+    this.firewall = new Firewall(env.nft)
+    this.networks = new Networks({
+      store: env.store,
+      ipam,
+      clock: env.clock,
+      rng: env.rng,
+      reserved: options.reserved,
+      defaultOpts: config.defaultNetworkOpts ?? {},
+    })
+    this.forwarding = new Forwarding({
+      store: env.store,
+      rtnl: env.rtnl,
+      log: env.log,
+      isOurs: (name) => this.host.isWanted(name),
+      enabled: config.ipForward ?? true,
+    })
+    this.sandboxes = new Sandboxes({
+      env,
+      config,
+      networks: this.networks,
+      ipam,
+      host: this.host,
+      firewall: this.firewall,
+      ports: new PortMapper({ sockets: options.sockets, ephemeral: options.ephemeral, clock: env.clock, log: env.log }),
+      emit: (action, network, containerId) => this.#emit(action, network, { containerId }),
+    })
+  }
+
+  // ---- start ---------------------------------------------------------------------------------------------------------------
+
+  /** Takes up the stored networks, makes the default ones, and brings the kernel in line. Throws when the default bridge cannot be made. */
+  start(): void {
+    const { env, config } = this.#o
+    env.rtnl.deleteGroupInBackground(GRAVEYARD_GROUP).catch(() => {})
+    this.firewall.ensureTables()
+    const stored = env.store.list<Network>(KEY.networks).map(([, network]) => network)
+    for (const network of stored) {
+      if (network.name === 'bridge') continue // made anew from the flags below
+      this.networks.restore(network)
+      if (network.configOnly) continue
+      try {
+        this.#materialise(network)
+      } catch (error) {
+        env.log.error('cannot restore network; it stays listed and can be removed', { network: network.name, error: messageOf(error) })
+      }
+    }
+    for (const spec of [NONE_SPEC, HOST_SPEC]) if (!this.networks.byName(spec.name)) this.networks.add(this.networks.prepare(spec, new UndoStack(), { predefined: true }))
+    this.#startDefaultBridge(stored.find((n) => n.name === 'bridge'))
+    if (config.icc === false) env.log.debug('default bridge: containers reach each other only through links')
+  }
+
+  #startDefaultBridge(stored: Network | undefined): void {
+    const { env, config } = this.#o
+    const inUse =
+      stored !== undefined && env.store.list<SandboxRecord>(KEY.sandboxes).some(([, record]) => record.endpoints.some((e) => e.networkId === stored.id))
+    const device = config.defaultBridgeName ?? 'docker0'
+    const plan = planDefaultBridge(config, env.rtnl, device, stored, env.log)
+    if (plan === undefined) {
+      if (stored) env.store.remove(KEY.network(stored.id))
+      return
+    }
+    const undo = new UndoStack()
+    if (stored && inUse) {
+      this.networks.restore(stored)
+      this.#materialise(stored, plan.adopted)
+      return
+    }
+    if (stored) env.store.remove(KEY.network(stored.id))
+    const network = this.networks.prepare(plan.spec, undo, { predefined: true, ...(stored ? { reuse: stored } : {}) })
+    this.networks.add(network)
+    this.#materialise(network, plan.adopted)
+  }
+
+  /** Makes a network's links, sysctls and firewall elements. */
+  #materialise(network: Network, adoptedDefault?: boolean): void {
+    const wanted = this.networks.driverOf(network).networkWanted(network)
+    const done: string[] = []
+    try {
+      for (const link of wanted.links) {
+        const adopted = adoptedDefault ?? this.#isForeignBridge(link)
+        if (adopted) this.#noteAdopted(link)
+        this.host.ensure(adopted ? adopt(link) : link)
+        done.push(link.spec.name)
+        const families = ([4, 6] as const).filter((f) => (f === 4 ? network.enableIpv4 : network.enableIpv6))
+        if (!network.internal) this.forwarding.openBridge(link.spec.name, families)
+      }
+      if (wanted.firewall) this.firewall.change(networkElements(wanted.firewall))
+    } catch (error) {
+      this.host.releaseNow(done)
+      throw error
+    }
+  }
+
+  /** Remembers which addresses an adopted device gets from us: only those go with the network. */
+  #noteAdopted(link: WantedLink): void {
+    const present = new Set(this.#o.env.rtnl.addresses({ dev: link.spec.name }).map((a) => a.address))
+    for (const addr of link.addresses)
+      if (!present.has(addr.address)) this.#o.env.store.put(`adopted/${link.spec.name}/${addr.address}`, true)
+  }
+
+  /** A bridge that exists under a name the user gave and that is not marked as ours. */
+  #isForeignBridge(link: WantedLink): boolean {
+    if (link.spec.name.startsWith('br-') || link.spec.name === 'docker0') return false
+    const there = this.#o.env.rtnl.link(link.spec.name)
+    return there !== undefined && there.kind === 'bridge' && !there.alias.startsWith('causeway:')
+  }
+
+  async restore(liveContainerIds: ReadonlySet<string>): Promise<void> {
+    const records = this.#o.env.store.list<SandboxRecord>(KEY.sandboxes).map(([, record]) => record)
+    this.sandboxes.restore(records, liveContainerIds)
+    this.repairLinks()
+    this.firewall.sync()
+    this.#removeStrayLinks()
+  }
+
+  // ---- networks --------------------------------------------------------------------------------------------------------------
+
+  async createNetwork(spec: NetworkSpec): Promise<{ network: Network; warning: string }> {
+    const undo = new UndoStack()
+    try {
+      const network = this.networks.prepare(spec, undo)
+      this.networks.add(network)
+      undo.defer('record', () => this.networks.delete(network))
+      if (!network.configOnly) this.#materialise(network)
+      undo.commit()
+      this.#emit('create', network)
+      return { network, warning: '' }
+    } catch (cause) {
+      for (const error of undo.unwind()) this.#o.env.log.error('cleanup after a failed network create is incomplete', { error: error.message })
+      throw cause
+    }
+  }
+
+  getNetwork(ref: string): Network {
+    return this.networks.get(ref)
+  }
+
+  findNetwork(ref: string): Network | undefined {
+    return this.networks.find(ref)
+  }
+
+  listNetworks(): readonly Network[] {
+    return this.networks.list()
+  }
+
+  async removeNetwork(ref: string): Promise<void> {
+    const network = this.networks.get(ref)
+    if (network.predefined) throw new NetError('denied', `${network.name} is a pre-defined network and cannot be removed`)
+    if (network.configOnly && this.networks.usersOfConfig(network.name).length > 0)
+      throw new NetError('denied', `error while removing network: configuration network "${network.name}" is in use`)
+    const active = this.sandboxes.endpointsOf(network.id)
+    if (active.length > 0) {
+      const names = active.map((e) => `name:"${this.sandboxes.get(e.containerId)?.containerName ?? ''}" id:"${e.id.slice(0, 12)}"`)
+      throw new NetError('denied', `error while removing network: network ${network.name} has active endpoints (${names.join(', ')})`)
+    }
+    const { env } = this.#o
+    if (!network.configOnly) {
+      const wanted = this.networks.driverOf(network).networkWanted(network)
+      if (wanted.firewall) this.firewall.change([], networkElements(wanted.firewall))
+      this.#withdrawAdopted(wanted.links)
+      const links = wanted.links.map((l) => l.spec.name)
+      this.host.release(links).catch((error) => env.log.warn('cannot delete bridge', { links, error: messageOf(error) }))
+      env.dns.removeNetwork(network.id)
+    }
+    this.networks.delete(network)
+    this.#emit('destroy', network)
+  }
+
+  /** An adopted bridge keeps its device and loses the addresses that we gave it. */
+  #withdrawAdopted(links: readonly WantedLink[]): void {
+    for (const link of links) {
+      const want = this.host.wanted(link.spec.name)
+      if (!want?.adopted) continue
+      for (const addr of want.addresses) {
+        if (this.#o.env.store.get(`adopted/${link.spec.name}/${addr.address}`) === undefined) continue
+        try {
+          this.#o.env.rtnl.apply([{ op: 'addr.delete', addr }])
+        } catch (error) {
+          if (!hasCode(error, 'not-found')) throw error
+        }
+        this.#o.env.store.remove(`adopted/${link.spec.name}/${addr.address}`)
+      }
+    }
+  }
+
+  endpointsOf(networkId: string): readonly EndpointInfo[] {
+    return this.sandboxes.endpointsOf(networkId).map((e) => this.sandboxes.endpointInfo(e))
+  }
+
+  usageOf(networkId: string): readonly SubnetUsage[] {
+    const network = this.networks.get(networkId)
+    return this.networks.poolKeys(network).map((key, i) => {
+      const usage = this.#o.ipam.usage(key)
+      return { subnet: network.pools[i]?.subnet ?? '', ipsInUse: usage.ipsInUse, dynamicAvailable: usage.dynamicAvailable }
+    })
+  }
+
+  validateEndpoint(network: string, settings: EndpointSettings): void {
+    checkEndpointSettings(network, this.networks.find(network), settings)
+  }
+
+  // ---- sandboxes -----------------------------------------------------------------------------------------------------------------
+
+  async openSandbox(request: SandboxRequest): Promise<SandboxInfo> {
+    try {
+      return this.sandboxes.open(request)
+    } catch (error) {
+      throw new NetError(
+        error instanceof NetError ? error.code : 'internal',
+        `failed to set up container networking: ${messageOf(error)}`,
+        error instanceof NetError ? error.detail : {},
+        error,
+      )
+    }
+  }
+
+  closeSandbox(containerId: string): Promise<void> {
+    return this.sandboxes.close(containerId)
+  }
+
+  sandboxOf(containerId: string): SandboxInfo | undefined {
+    const record = this.sandboxes.get(containerId)
+    return record && this.sandboxes.info(record)
+  }
+
+  async connect(containerId: string, network: string, settings: EndpointSettings): Promise<EndpointInfo> {
+    return this.sandboxes.connect(containerId, network, settings)
+  }
+
+  async disconnect(containerId: string, network: string, _force: boolean): Promise<void> {
+    this.sandboxes.disconnect(containerId, network)
+  }
+
+  async renameContainer(containerId: string, name: string): Promise<void> {
+    this.sandboxes.rename(containerId, name)
+  }
+
+  async addPorts(containerId: string, ports: readonly PortRequest[]): Promise<readonly PortBinding[]> {
+    return this.sandboxes.addPorts(containerId, ports)
+  }
+
+  async removePorts(containerId: string, ports: readonly PortRequest[]): Promise<void> {
+    this.sandboxes.removePorts(containerId, ports)
+  }
+
+  filesOf(containerId: string) {
+    return this.sandboxes.filesOf(containerId)
+  }
+
+  // ---- keeping it right ------------------------------------------------------------------------------------------------------------
+
+  /** Repairs links (all when absent) and the container ends of pairs that had to be made anew. */
+  repairLinks(names?: readonly string[]): void {
+    const missingPairs = (names ?? this.host.wantedNames()).filter(
+      (name) => this.host.wanted(name)?.spec.kind === 'veth' && this.host.rtnl.link(name) === undefined,
+    )
+    const bridges = names?.filter((name) => !missingPairs.includes(name)) ?? this.host.wantedNames().filter((n) => !missingPairs.includes(n))
+    const { findings, created } = this.host.repair(bridges)
+    for (const { subject, wrong } of findings) this.#repaired(subject, wrong, created.includes(subject) ? 'made anew' : 'set right')
+    for (const name of missingPairs) {
+      try {
+        if (this.sandboxes.recreatePair(name)) this.#repaired(name, 'link is missing', 'made anew with its container end')
+      } catch (error) {
+        this.#o.env.log.error('cannot repair link', { link: name, error: messageOf(error) })
+      }
+    }
+  }
+
+  /** Links that carry our mark but that nobody wants are leftovers of a crash. */
+  #removeStrayLinks(): void {
+    const strays = this.#o.env.rtnl
+      .links()
+      .filter((l) => /^causeway:(network|endpoint):/.test(l.alias) && !this.host.isWanted(l.name))
+      .map((l) => l.name)
+    if (strays.length === 0) return
+    this.#o.env.log.info('removing links left by a crash', { links: strays })
+    this.host.release(strays).catch((error) => this.#o.env.log.warn('cannot remove leftover links', { error: messageOf(error) }))
+  }
+
+  #repaired(subject: string, wrong: string, repair: string): void {
+    const event: RepairEvent = { at: this.#o.env.clock.now(), subject, wrong, repair }
+    this.#o.env.log.warn(`repaired ${subject}: ${wrong}`, { repair })
+    for (const listener of this.#repairListeners) listener(event)
+  }
+
+  noteRepair(subject: string, wrong: string, repair: string): void {
+    this.#repaired(subject, wrong, repair)
+  }
+
+  onEvent(listener: (event: NetworkEvent) => void): () => void {
+    this.#listeners.add(listener)
+    return () => this.#listeners.delete(listener)
+  }
+
+  onRepair(listener: (event: RepairEvent) => void): () => void {
+    this.#repairListeners.add(listener)
+    return () => this.#repairListeners.delete(listener)
+  }
+
+  #emit(action: NetworkEvent['action'], network: Network, extra: { containerId?: string } = {}): void {
+    const event: NetworkEvent = { action, network: { id: network.id, name: network.name, driver: network.driver }, ...extra }
+    for (const listener of this.#listeners) listener(event)
+  }
+
+  async close(): Promise<void> {
+    this.#listeners.clear()
+    this.#repairListeners.clear()
+  }
+
+  /** Takes every trace out of the kernel: bridges, tables, sysctls. For `causeway down --all`, when no container runs any more. */
+  removeEverything(): void {
+    for (const network of this.networks.list()) {
+      if (network.configOnly) continue
+      this.#withdrawAdopted(this.networks.driverOf(network).networkWanted(network).links)
+    }
+    this.host.releaseNow(this.host.wantedNames())
+    this.firewall.removeAll()
+    this.forwarding.restore()
+  }
+
+  /** True when a bridge name belongs to one of our networks. */
+  bridgeOf(network: Network): string {
+    return network.driver === 'bridge' ? parseBridgeConfig(network).bridge : ''
+  }
+}
+
+/** Somebody else's device: only addresses and port state are ours. */
+function adopt(link: WantedLink): WantedLink {
+  const { mtu: _mtu, alias: _alias, mac: _mac, ...spec } = link.spec
+  return { ...link, spec: spec as WantedLink['spec'], adopted: true }
+}

@@ -1,0 +1,113 @@
+/**
+ * The kernel side of one sandbox: namespace, interfaces, addresses, default routes, DNS redirect. Every function here is
+ * synchronous from entering the namespace to leaving it and opens only short-lived sockets.
+ */
+import type { Ip } from '../base/address.ts'
+import { hasCode, isErrno, NetError } from '../base/errors.ts'
+import type { EndpointWanted } from '../drivers/types.ts'
+import { openRtnl } from '../kernel/rtnl.ts'
+import type { Rtnl } from '../kernel/types.ts'
+import type { Step } from '../model/kernel-state.ts'
+import { closeNetns, inNetns, type Netns, openNetns } from '../sys/netns.ts'
+import { writeSysctl } from '../sys/sysctl.ts'
+
+/** Which device and address carry a sandbox's default route. */
+export interface DefaultRoute {
+  readonly family: 4 | 6
+  readonly ifname: string
+  /** '' = the device alone (`default dev eth0`). */
+  readonly gateway: Ip | ''
+}
+
+/** An open sandbox namespace with its netlink socket; use within one synchronous stretch and close. */
+export class SandboxKernel {
+  readonly ns: Netns
+  readonly rtnl: Rtnl
+
+  private constructor(ns: Netns) {
+    this.ns = ns
+    this.rtnl = openRtnl(ns)
+  }
+
+  /** Opens the namespace at `key` for the duration of `fn`. */
+  static with<T>(key: string, fn: (kernel: SandboxKernel) => T): T {
+    const ns = openNetns(key)
+    try {
+      const kernel = new SandboxKernel(ns)
+      try {
+        return fn(kernel)
+      } finally {
+        kernel.rtnl.close()
+      }
+    } finally {
+      closeNetns(ns)
+    }
+  }
+
+  loopbackUp(): void {
+    this.rtnl.apply([{ op: 'link.set', dev: 'lo', set: { up: true } }])
+  }
+
+  /** Configures an interface that was born in here: sysctls, addresses, up, own routes. */
+  configure(wanted: EndpointWanted['inside'], extra: readonly Step[] = []): void {
+    if (wanted.sysctls.length > 0)
+      inNetns(this.ns, () => {
+        for (const { path, value, optional } of wanted.sysctls) {
+          try {
+            writeSysctl(path, value)
+          } catch (error) {
+            if (!optional) throw error
+          }
+        }
+      })
+    const steps: Step[] = wanted.addresses.map((addr) => ({ op: 'addr.add', addr }))
+    steps.push({ op: 'link.set', dev: wanted.ifname, set: { up: true } })
+    for (const route of wanted.routes) steps.push({ op: 'route.replace', route })
+    this.rtnl.apply([...steps, ...extra])
+  }
+
+  /** Replaces or removes the default route of a family. */
+  setDefaultRoute(family: 4 | 6, route: DefaultRoute | undefined): void {
+    if (route === undefined) {
+      for (const old of this.rtnl.routes({ family }))
+        if (old.dst === 'default') ignoreMissing(() => this.rtnl.apply([{ op: 'route.delete', route: old }]))
+      return
+    }
+    // replace only replaces a route with the same key: an IPv6 default over another device would be added beside the old one
+    if (family === 6)
+      for (const old of this.rtnl.routes({ family }))
+        if (old.dst === 'default' && old.dev !== route.ifname) ignoreMissing(() => this.rtnl.apply([{ op: 'route.delete', route: old }]))
+    this.rtnl.apply([defaultRouteStep(route)])
+  }
+
+  /** Interface names in use, for choosing the next ethN. */
+  ifnames(): Set<string> {
+    return new Set(this.rtnl.links().map((link) => link.name))
+  }
+}
+
+export function defaultRouteStep(route: DefaultRoute): Step {
+  return {
+    op: 'route.replace',
+    route: {
+      family: route.family,
+      dst: 'default',
+      dev: route.ifname,
+      ...(route.gateway === '' ? { scope: 'link' as const } : { gateway: route.gateway }),
+    },
+  }
+}
+
+function ignoreMissing(fn: () => void): void {
+  try {
+    fn()
+  } catch (error) {
+    if (!hasCode(error, 'not-found')) throw error
+  }
+}
+
+/** Docker's words for an interface name that is taken. */
+export function renameError(cause: unknown, ifname: string): unknown {
+  if (!isErrno(cause, 'EEXIST')) return cause
+  return new NetError('internal', `error renaming interface to ${ifname}: file exists`, {}, cause)
+}
