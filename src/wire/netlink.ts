@@ -295,15 +295,18 @@ export class MessageWriter {
   }
 
   u8(value: number): void {
-    this.#view.setUint8(this.#room(1), value)
+    const at = this.#room(1) // first: it may replace the buffer and its view
+    this.#view.setUint8(at, value)
   }
 
   u16(value: number): void {
-    this.#view.setUint16(this.#room(2), value, true)
+    const at = this.#room(2)
+    this.#view.setUint16(at, value, true)
   }
 
   u32(value: number): void {
-    this.#view.setUint32(this.#room(4), value, true)
+    const at = this.#room(4)
+    this.#view.setUint32(at, value, true)
   }
 
   #open(type: number, length: number): number {
@@ -328,7 +331,8 @@ export class MessageWriter {
 
   attrU16be(type: number, value: number): void {
     this.#open(type, 2)
-    this.#view.setUint16(this.#room(2), value, false)
+    const at = this.#room(2)
+    this.#view.setUint16(at, value, false)
     this.#pad()
   }
 
@@ -339,7 +343,8 @@ export class MessageWriter {
 
   attrBytes(type: number, value: Uint8Array): void {
     this.#open(type, value.length)
-    this.#bytes.set(value, this.#room(value.length))
+    const at = this.#room(value.length)
+    this.#bytes.set(value, at)
     this.#pad()
   }
 
@@ -347,7 +352,8 @@ export class MessageWriter {
   attrText(type: number, value: string): void {
     const bytes = encoder.encode(value)
     this.#open(type, bytes.length + 1)
-    this.#bytes.set(bytes, this.#room(bytes.length))
+    const at = this.#room(bytes.length)
+    this.#bytes.set(bytes, at)
     this.u8(0)
     this.#pad()
   }
