@@ -1,0 +1,203 @@
+/** Containers: everything that answers at once. Streams are in `streams.ts`, files in `copy.ts`. */
+
+import { NetError } from '../../base/errors.ts'
+import type { Container, HostConfig } from '../../containers/types.ts'
+import { selectContainers } from '../container-filters.ts'
+import type { Context } from '../context.ts'
+import { created, emptyOk, noContent, ok } from '../context.ts'
+import { badRequest } from '../errors.ts'
+import { Filters } from '../filters.ts'
+import { boolParam, intParam, sizeParam } from '../query.ts'
+import { containerJson, isLive } from '../shapes/container-shape.ts'
+import { containerSummary, linkNames } from '../shapes/container-summary.ts'
+import { CREATE_CONTAINER, HOST_CONFIG, toCreateRequest } from '../shapes/create-request.ts'
+import type { Answer, ApiOptions, Route, Streamed } from '../types.ts'
+import { STREAMED } from '../types.ts'
+
+const PRUNE_FILTERS = ['until', 'label', 'label!']
+
+export function containerRoutes(options: ApiOptions): Route[] {
+  const { containers, controller, events, clock } = options
+  let pruning = false
+  const post = (verb: string, act: (ref: string, ctx: Context) => Promise<Answer>): Route => ({
+    method: 'POST',
+    path: `/containers/:name/${verb}`,
+    handler: (ctx) => act(ctx.param('name'), ctx),
+  })
+  const stopOptions = (ctx: Context): { timeoutSeconds?: number; signal?: string } => {
+    const seconds = intParam(ctx.query, 't')
+    const signal = ctx.version >= 42 ? ctx.q('signal') : ''
+    return { ...(seconds === undefined ? {} : { timeoutSeconds: seconds }), ...(signal === '' ? {} : { signal }) }
+  }
+
+  return [
+    {
+      method: 'GET',
+      path: '/containers/json',
+      async handler(ctx) {
+        const limit = intParam(ctx.query, 'limit') ?? 0
+        const found = selectContainers({ filters: ctx.query.get('filters'), all: boolParam(ctx.query, 'all'), limit }, options)
+        const names = linkNames(containers.list())
+        const withSize = boolParam(ctx.query, 'size')
+        const sources = { ...options, apiVersion: ctx.version }
+        const summary = async (container: Container): Promise<object> => {
+          if (!withSize) return containerSummary(container, sources, names)
+          const size = await containers.sizeOf(container.id)
+          return containerSummary(container, sources, names, { SizeRw: size.rw, SizeRootFs: size.rootFs })
+        }
+        return ok(await Promise.all(found.map(summary)))
+      },
+    },
+    {
+      method: 'POST',
+      path: '/containers/create',
+      async handler(ctx) {
+        const body = await ctx.requiredJson(CREATE_CONTAINER)
+        if (Object.keys(body).length === 0) throw badRequest('config cannot be empty in order to create a container')
+        const { request, warnings } = toCreateRequest(body, ctx.q('name').replace(/^\//, ''), ctx.version, controller)
+        const made = await containers.create(request)
+        return created({ Id: made.id, Warnings: [...warnings, ...made.warnings] })
+      },
+    },
+    {
+      method: 'GET',
+      path: '/containers/:name/json',
+      async handler(ctx) {
+        const container = containers.get(ctx.param('name'))
+        const size = boolParam(ctx.query, 'size') ? await containers.sizeOf(container.id) : undefined
+        return ok(containerJson(container, options, ctx.version, size))
+      },
+    },
+    {
+      method: 'GET',
+      path: '/containers/:name/top',
+      async handler(ctx) {
+        const { titles, processes } = await containers.top(ctx.param('name'), ctx.q('ps_args') || '-ef')
+        return ok({ Titles: titles, Processes: processes })
+      },
+    },
+    {
+      method: 'GET',
+      path: '/containers/:name/changes',
+      handler: async (ctx) => {
+        const changes = await containers.changes(ctx.param('name'))
+        return ok(changes.length === 0 ? null : changes)
+      },
+    },
+    post('start', async (ref, ctx) => {
+      const detachKeys = ctx.q('detachKeys')
+      await containers.start(ref, detachKeys === '' ? {} : { detachKeys })
+      return noContent
+    }),
+    post('stop', async (ref, ctx) => {
+      await containers.stop(ref, stopOptions(ctx))
+      return noContent
+    }),
+    post('restart', async (ref, ctx) => {
+      await containers.restart(ref, stopOptions(ctx))
+      return noContent
+    }),
+    post('kill', async (ref, ctx) => {
+      const signal = ctx.q('signal')
+      await containers.kill(ref, signal === '' ? undefined : signal)
+      return noContent
+    }),
+    post('pause', async (ref) => {
+      await containers.pause(ref)
+      return noContent
+    }),
+    post('unpause', async (ref) => {
+      await containers.unpause(ref)
+      return noContent
+    }),
+    post('rename', async (ref, ctx) => {
+      await containers.rename(ref, ctx.q('name').replace(/^\//, ''))
+      return noContent
+    }),
+    post('resize', async (ref, ctx) => {
+      await containers.resize(ref, sizeParam(ctx.query, 'h'), sizeParam(ctx.query, 'w'))
+      return emptyOk
+    }),
+    post('update', async (ref, ctx) => {
+      const change = (await ctx.requiredJson(HOST_CONFIG)) as Partial<HostConfig>
+      const { warnings } = await containers.update(ref, change)
+      return ok({ Warnings: warnings.length === 0 ? null : warnings })
+    }),
+    {
+      method: 'POST',
+      path: '/containers/:name/wait',
+      handler: (ctx) => wait(ctx, options),
+    },
+    {
+      method: 'DELETE',
+      path: '/containers/:name',
+      async handler(ctx) {
+        await containers.remove(ctx.param('name'), {
+          force: boolParam(ctx.query, 'force'),
+          volumes: boolParam(ctx.query, 'v'),
+          link: boolParam(ctx.query, 'link'),
+        })
+        return noContent
+      },
+    },
+    {
+      method: 'POST',
+      path: '/containers/prune',
+      since: '1.25',
+      async handler(ctx) {
+        const filters = Filters.parse(ctx.query.get('filters'), PRUNE_FILTERS)
+        const until = filters.until(clock.now())
+        if (pruning) throw new NetError('conflict', 'a prune operation is already running')
+        pruning = true
+        try {
+          const deleted: string[] = []
+          let reclaimed = 0
+          for (const container of containers.list()) {
+            if (isLive(container.state) || container.state.status === 'removing') continue
+            if (!filters.labels(container.config.Labels ?? {})) continue
+            if (until !== undefined && Date.parse(container.created) / 1000 > until) continue
+            try {
+              const size = await containers.sizeOf(container.id)
+              await containers.remove(container.id, { force: false, volumes: false, link: false })
+              deleted.push(container.id)
+              reclaimed += size.rw
+            } catch (error) {
+              // Started or removed since we looked.
+              if (!(error instanceof NetError && ['conflict', 'not-found', 'busy'].includes(error.code))) throw error
+            }
+          }
+          if (ctx.version >= 41) {
+            events.publish({ Type: 'container', Action: 'prune', Actor: { ID: '', Attributes: { reclaimed: String(reclaimed) } } })
+          }
+          return ok({ ContainersDeleted: deleted.length === 0 ? null : deleted, SpaceReclaimed: reclaimed })
+        } finally {
+          pruning = false
+        }
+      },
+    },
+  ]
+}
+
+/** Answers when the condition is met. Since 1.30 the head goes out at once, so that a client knows the wait is registered. */
+async function wait(ctx: Context, { containers }: ApiOptions): Promise<Streamed> {
+  const condition = ctx.version < 30 ? 'not-running' : ctx.q('condition') || 'not-running'
+  if (condition !== 'not-running' && condition !== 'next-exit' && condition !== 'removed') {
+    throw badRequest(`invalid condition: "${condition.slice(0, 100)}"`)
+  }
+  const container = containers.get(ctx.param('name'))
+  const ended = containers.wait(container.id, condition, ctx.signal)
+  ended.catch(() => {}) // awaited below; the write between must not make it unhandled
+  ctx.res.statusCode = 200
+  ctx.res.setHeader('Content-Type', 'application/json')
+  if (ctx.version >= 30) ctx.res.flushHeaders()
+  let answer: object
+  try {
+    const { exitCode, error } = await ended
+    answer = { StatusCode: exitCode, ...(error === undefined || error === '' ? {} : { Error: { Message: error } }) }
+  } catch (error) {
+    if (ctx.signal.aborted) return STREAMED
+    answer = { StatusCode: -1, Error: { Message: error instanceof Error ? error.message : String(error) } }
+  }
+  ctx.res.end(`${JSON.stringify(answer)}\n`)
+  return STREAMED
+}

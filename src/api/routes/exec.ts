@@ -1,0 +1,116 @@
+/** Exec: create, start (hijacked or detached), resize, inspect. */
+import type { ExecConfig } from '../../containers/types.ts'
+import type { Context } from '../context.ts'
+import { created, emptyOk, ok } from '../context.ts'
+import { bool, int, list, object, str, strOrList } from '../decode.ts'
+import { badRequest } from '../errors.ts'
+import { streamContentType } from '../frames.ts'
+import { pumpSession } from '../pump.ts'
+import { sizeParam } from '../query.ts'
+import { refuseWire } from '../refuse-wire.ts'
+import type { Answer, ApiOptions, Route, Streamed } from '../types.ts'
+import { STREAMED } from '../types.ts'
+
+const CREATE = object({
+  AttachStdin: bool,
+  AttachStdout: bool,
+  AttachStderr: bool,
+  DetachKeys: str,
+  Tty: bool,
+  Env: list(str),
+  Cmd: strOrList,
+  Privileged: bool,
+  User: str,
+  WorkingDir: str,
+  ConsoleSize: list(int),
+})
+const START = object({ Detach: bool, Tty: bool, ConsoleSize: list(int) })
+
+export function execRoutes(options: ApiOptions): Route[] {
+  const { containers } = options
+  return [
+    {
+      method: 'POST',
+      path: '/containers/:name/exec',
+      async handler(ctx) {
+        const { ConsoleSize, ...body } = await ctx.requiredJson(CREATE)
+        if ((body.Cmd ?? []).length === 0) throw badRequest('no exec command specified')
+        const size = consoleSize(ConsoleSize)
+        const config: ExecConfig = { ...body, ...(size === undefined ? {} : { ConsoleSize: size }) }
+        return created({ Id: await containers.execCreate(ctx.param('name'), config) })
+      },
+    },
+    { method: 'POST', path: '/exec/:id/start', handler: (ctx) => start(ctx, options) },
+    {
+      method: 'POST',
+      path: '/exec/:id/resize',
+      async handler(ctx) {
+        await containers.execResize(ctx.param('id'), sizeParam(ctx.query, 'h'), sizeParam(ctx.query, 'w'))
+        return emptyOk
+      },
+    },
+    {
+      method: 'GET',
+      path: '/exec/:id/json',
+      handler(ctx) {
+        const exec = containers.execInspect(ctx.param('id'))
+        const { config } = exec
+        const [entrypoint = '', ...args] = config.Cmd ?? []
+        return ok({
+          ID: exec.id,
+          Running: exec.running,
+          ExitCode: exec.exitCode,
+          ProcessConfig: {
+            tty: config.Tty ?? false,
+            entrypoint,
+            arguments: args,
+            privileged: config.Privileged ?? false,
+            ...(config.User === undefined || config.User === '' ? {} : { user: config.User }),
+          },
+          OpenStdin: config.AttachStdin ?? false,
+          OpenStderr: config.AttachStderr ?? false,
+          OpenStdout: config.AttachStdout ?? false,
+          CanRemove: false,
+          ContainerID: exec.containerId,
+          DetachKeys: config.DetachKeys ?? '',
+          Pid: exec.pid,
+        })
+      },
+    },
+  ]
+}
+
+async function start(ctx: Context, options: ApiOptions): Promise<Answer | Streamed> {
+  const { containers, clock } = options
+  const body = (await ctx.json(START)) ?? {}
+  const exec = containers.execInspect(ctx.param('id'))
+  const size = consoleSize(body.ConsoleSize)
+  const request = {
+    detach: body.Detach ?? false,
+    ...(body.Tty === undefined ? {} : { tty: body.Tty }),
+    ...(size === undefined ? {} : { consoleSize: size }),
+  }
+  if (request.detach) {
+    await containers.execStart(exec.id, request)
+    return emptyOk
+  }
+  const wire = ctx.hijack()
+  try {
+    const session = await containers.execStart(exec.id, request)
+    if (session === undefined) throw badRequest(`exec ${exec.id} has no streams to attach to`)
+    const multiplexed = !session.tty
+    wire.accept(wire.upgraded ? streamContentType(multiplexed, ctx.version) : streamContentType(false, ctx.version))
+    await pumpSession(wire, session, { multiplexed, sendInput: exec.config.AttachStdin ?? false, clock })
+  } catch (error) {
+    refuseWire(wire, error, options)
+  }
+  return STREAMED
+}
+
+/** Rows and columns; Docker sends `[0, 0]` for "unknown". Throws `invalid` when it is not a pair. */
+function consoleSize(given: readonly number[] | undefined): [number, number] | undefined {
+  if (given === undefined || given.length === 0) return undefined
+  const [rows = 0, columns = 0] = given
+  if (given.length !== 2 || rows < 0 || columns < 0 || rows > 65_535 || columns > 65_535) throw badRequest('invalid console size')
+  return rows === 0 && columns === 0 ? undefined : [rows, columns]
+}

@@ -1,0 +1,148 @@
+/** Images: list, inspect, history, pull, import, load, save, tag, push, delete, prune. */
+
+import { NetError } from '../../base/errors.ts'
+import type { ImageSummary } from '../../containers/types.ts'
+import type { Context } from '../context.ts'
+import { created, ok } from '../context.ts'
+import { badRequest, notImplemented } from '../errors.ts'
+import { Filters } from '../filters.ts'
+import { selectImages } from '../image-filters.ts'
+import { streamProgress } from '../progress.ts'
+import { boolParam } from '../query.ts'
+import { historyJson, imageJson, imageSummary } from '../shapes/image-shape.ts'
+import type { ApiOptions, Route, Streamed } from '../types.ts'
+import { sendTar } from './copy.ts'
+
+const PRUNE_FILTERS = ['dangling', 'label', 'label!', 'until']
+
+export function imageRoutes(options: ApiOptions): Route[] {
+  const { images, clock, events } = options
+  let pruning = false
+  return [
+    {
+      method: 'GET',
+      path: '/images/json',
+      handler: (ctx) =>
+        ok(
+          selectImages(ctx.query.get('filters'), ctx.version < 25 ? ctx.q('filter') : '', images, clock.now()).map((image) =>
+            imageSummary(image, ctx.version),
+          ),
+        ),
+    },
+    { method: 'GET', path: '/images/:name/json', handler: (ctx) => ok(imageJson(images.get(ctx.param('name')), ctx.version)) },
+    { method: 'GET', path: '/images/:name/history', handler: (ctx) => ok(historyJson(images.get(ctx.param('name')))) },
+    { method: 'POST', path: '/images/create', handler: (ctx) => pullOrImport(ctx, options) },
+    {
+      method: 'POST',
+      path: '/images/load',
+      handler: (ctx) => streamProgress(ctx, (progress) => images.load(ctx.bodyStream, progress)),
+    },
+    {
+      method: 'GET',
+      path: '/images/get',
+      handler: (ctx) => {
+        const names = ctx.query
+          .getAll('names')
+          .flatMap((value) => value.split(','))
+          .filter((name) => name !== '')
+        if (names.length === 0) throw badRequest('no image names given')
+        return save(ctx, options, names)
+      },
+    },
+    { method: 'GET', path: '/images/:name/get', handler: (ctx) => save(ctx, options, [ctx.param('name')]) },
+    {
+      method: 'POST',
+      path: '/images/:name/tag',
+      async handler(ctx) {
+        if (ctx.q('repo') === '') throw badRequest('invalid reference format: repo is empty')
+        await images.tag(ctx.param('name'), ctx.q('repo'), ctx.q('tag') || 'latest')
+        return created(undefined)
+      },
+    },
+    {
+      method: 'POST',
+      path: '/images/:name/push',
+      handler: (ctx) => {
+        const auth = registryAuth(ctx)
+        return streamProgress(ctx, (progress) => images.push(ctx.param('name'), ctx.q('tag'), auth, progress, ctx.signal))
+      },
+    },
+    {
+      method: 'DELETE',
+      path: '/images/:name',
+      handler: async (ctx) =>
+        ok(await images.remove(ctx.param('name'), { force: boolParam(ctx.query, 'force'), noPrune: boolParam(ctx.query, 'noprune') })),
+    },
+    {
+      method: 'POST',
+      path: '/images/prune',
+      since: '1.25',
+      async handler(ctx) {
+        const filters = Filters.parse(ctx.query.get('filters'), PRUNE_FILTERS)
+        if (filters.has('label!'))
+          throw notImplemented('pruning images by absent labels is not supported: list them with a "label" filter and remove them by name')
+        const until = filters.until(clock.now())
+        if (pruning) throw new NetError('conflict', 'a prune operation is already running')
+        pruning = true
+        try {
+          const { deleted, reclaimed } = await images.prune({
+            dangling: filters.bool('dangling') ?? true,
+            ...(until === undefined ? {} : { until }),
+            ...(filters.has('label') ? { labels: filters.get('label') } : {}),
+          })
+          if (ctx.version >= 41)
+            events.publish({ Type: 'image', Action: 'prune', Actor: { ID: '', Attributes: { reclaimed: String(reclaimed) } } })
+          return ok({ ImagesDeleted: deleted.length === 0 ? null : deleted, SpaceReclaimed: reclaimed })
+        } finally {
+          pruning = false
+        }
+      },
+    },
+  ]
+}
+
+function save(ctx: Context, { images }: ApiOptions, names: readonly string[]): Promise<Streamed> {
+  const found: readonly ImageSummary[] = names.map((name) => images.get(name)) // all or nothing, before the head goes out
+  return images.save(found.length === 0 ? [] : names).then((tar) => sendTar(ctx, tar, {}))
+}
+
+async function pullOrImport(ctx: Context, { images }: ApiOptions): Promise<Streamed> {
+  const source = ctx.q('fromSrc')
+  if (source !== '') {
+    if (source !== '-')
+      throw notImplemented(
+        'Causeway imports only what it is sent (fromSrc=-): fetch the archive with curl and pipe it to "docker import -"',
+      )
+    const repo = ctx.q('repo')
+    const tag = ctx.q('tag')
+    const message = ctx.q('message')
+    const changes = ctx.query.getAll('changes')
+    return streamProgress(ctx, async (progress) => {
+      const id = await images.import(ctx.bodyStream, {
+        ...(repo === '' ? {} : { repo }),
+        ...(tag === '' ? {} : { tag }),
+        ...(changes.length === 0 ? {} : { changes }),
+        ...(message === '' ? {} : { message }),
+      })
+      progress({ status: id })
+    })
+  }
+  const ref = ctx.q('fromImage')
+  if (ref === '') throw badRequest('invalid reference format: fromImage is empty')
+  const auth = registryAuth(ctx)
+  return streamProgress(ctx, (progress) => images.pull(ref, ctx.q('tag'), auth, progress, ctx.signal))
+}
+
+/** Credentials of `X-Registry-Auth`: JSON in base64 (either alphabet). An unreadable header means none, as in Docker. */
+function registryAuth(ctx: Context): { username?: string; password?: string } | undefined {
+  const header = ctx.headers['x-registry-auth']
+  if (typeof header !== 'string' || header === '') return undefined
+  try {
+    const value = JSON.parse(Buffer.from(header, 'base64').toString('utf8')) as { username?: unknown; password?: unknown }
+    const { username, password } = value ?? {}
+    if (typeof username !== 'string' || username === '') return undefined
+    return { username, ...(typeof password === 'string' ? { password } : {}) }
+  } catch {
+    return undefined // not JSON
+  }
+}

@@ -1,0 +1,191 @@
+/** `/networks`: list, inspect, create, connect, disconnect, delete, prune. */
+
+import { NetError } from '../../base/errors.ts'
+import type { Network, NetworkSpec } from '../../model/network.ts'
+import { created, emptyOk, noContent, ok } from '../context.ts'
+import { bool, list, object, str, strMap } from '../decode.ts'
+import { badRequest } from '../errors.ts'
+import { Filters, networkTypeMatches } from '../filters.ts'
+import { lookupNetwork } from '../network-lookup.ts'
+import { ENDPOINT_SETTINGS, gateEndpoint } from '../shapes/endpoint-settings.ts'
+import { networkJson, networkSummary } from '../shapes/network-shape.ts'
+import type { ApiOptions, Route } from '../types.ts'
+
+const CREATE = object({
+  Name: str,
+  CheckDuplicate: bool,
+  Driver: str,
+  Scope: str,
+  EnableIPv4: bool,
+  EnableIPv6: bool,
+  IPAM: object({
+    Driver: str,
+    Options: strMap,
+    Config: list(object({ Subnet: str, IPRange: str, Gateway: str, AuxiliaryAddresses: strMap })),
+  }),
+  Internal: bool,
+  Attachable: bool,
+  Ingress: bool,
+  ConfigOnly: bool,
+  ConfigFrom: object({ Network: str }),
+  Options: strMap,
+  Labels: strMap,
+})
+type CreateBody = ReturnType<typeof CREATE>
+
+const CONNECT = object({ Container: str, EndpointConfig: ENDPOINT_SETTINGS })
+const DISCONNECT = object({ Container: str, Force: bool })
+
+const LIST_FILTERS = ['dangling', 'driver', 'id', 'label', 'name', 'scope', 'type']
+const PRUNE_FILTERS = ['until', 'label', 'label!']
+
+export function networkRoutes(options: ApiOptions): Route[] {
+  const { controller, containers, events, clock } = options
+  let pruning = false
+  const isInUse = (network: Network): boolean => controller.endpointsOf(network.id).length > 0
+
+  return [
+    {
+      method: 'GET',
+      path: '/networks',
+      handler(ctx) {
+        const filters = Filters.parse(ctx.query.get('filters'), LIST_FILTERS)
+        const dangling = filters.bool('dangling')
+        const found = controller
+          .listNetworks()
+          .filter(
+            (network) =>
+              networkTypeMatches(filters, network.predefined) &&
+              filters.exact('driver', network.driver) &&
+              filters.exact('scope', network.scope) &&
+              filters.matches('id', network.id) &&
+              filters.matches('name', network.name) &&
+              filters.labels(network.labels) &&
+              (dangling === undefined || dangling === (!network.predefined && !isInUse(network))),
+          )
+        // Before 1.28 the list was the long form.
+        const shape = ctx.version < 28 ? networkJson : networkSummary
+        return ok(found.map((network) => shape(network, options, ctx.version)))
+      },
+    },
+    {
+      method: 'GET',
+      path: '/networks/:id',
+      handler(ctx) {
+        const verbose = ctx.q('verbose')
+        if (!['', '1', 't', 'T', 'true', 'TRUE', 'True', '0', 'f', 'F', 'false', 'FALSE', 'False'].includes(verbose)) {
+          throw badRequest(`invalid value for verbose: "${verbose.slice(0, 100)}" is not a boolean`)
+        }
+        return ok(networkJson(lookupNetwork(controller, ctx.param('id'), 'inspect', ctx.q('scope')), options, ctx.version))
+      },
+    },
+    {
+      method: 'POST',
+      path: '/networks/create',
+      async handler(ctx) {
+        const body = (await ctx.json(CREATE)) ?? {}
+        if ((body.Name ?? '') === '') throw badRequest('invalid name: name is empty')
+        const { network, warning } = await controller.createNetwork(toSpec(body, ctx.version))
+        return created({ Id: network.id, Warning: warning })
+      },
+    },
+    {
+      method: 'POST',
+      path: '/networks/:id/connect',
+      async handler(ctx) {
+        const body = await ctx.requiredJson(CONNECT)
+        if ((body.Container ?? '') === '') throw badRequest('invalid container: name is empty')
+        await containers.connectNetwork(
+          body.Container as string,
+          ctx.param('id'),
+          gateEndpoint(body.EndpointConfig ?? {}, ctx.version, 'connect'),
+        )
+        return emptyOk
+      },
+    },
+    {
+      method: 'POST',
+      path: '/networks/:id/disconnect',
+      async handler(ctx) {
+        const body = await ctx.requiredJson(DISCONNECT)
+        if ((body.Container ?? '') === '') throw badRequest('invalid container: name is empty')
+        await containers.disconnectNetwork(body.Container as string, ctx.param('id'), body.Force ?? false)
+        return emptyOk
+      },
+    },
+    {
+      method: 'DELETE',
+      path: '/networks/:id',
+      async handler(ctx) {
+        await controller.removeNetwork(lookupNetwork(controller, ctx.param('id'), 'remove').id)
+        return noContent
+      },
+    },
+    {
+      method: 'POST',
+      path: '/networks/prune',
+      since: '1.25',
+      async handler(ctx) {
+        const filters = Filters.parse(ctx.query.get('filters'), PRUNE_FILTERS)
+        const until = filters.until(clock.now())
+        if (pruning) throw new NetError('conflict', 'a prune operation is already running')
+        pruning = true
+        try {
+          const removed: string[] = []
+          for (const network of controller.listNetworks()) {
+            if (network.predefined || network.configOnly || network.ingress || isInUse(network)) continue
+            if (!filters.labels(network.labels) || (until !== undefined && Date.parse(network.created) / 1000 > until)) continue
+            try {
+              await controller.removeNetwork(network.id)
+              removed.push(network.name)
+            } catch (error) {
+              // Came into use, or was removed, since we looked: as if we had looked later.
+              if (!(error instanceof NetError && ['denied', 'not-found'].includes(error.code))) throw error
+            }
+          }
+          if (ctx.version >= 41) events.publish({ Type: 'network', Action: 'prune', Actor: { ID: '', Attributes: { reclaimed: '0' } } })
+          return ok({ NetworksDeleted: removed.length === 0 ? null : removed })
+        } finally {
+          pruning = false
+        }
+      },
+    },
+  ]
+}
+
+/** The controller's form of a create request. Before 1.48 `EnableIPv4` did not exist. */
+function toSpec(body: CreateBody, version: number): NetworkSpec {
+  const { IPAM: ipam, ConfigFrom: from } = body
+  return {
+    name: body.Name ?? '',
+    driver: body.Driver ?? '',
+    ...(body.Scope === undefined ? {} : { scope: body.Scope }),
+    ...(body.EnableIPv4 === undefined || version < 48 ? {} : { enableIpv4: body.EnableIPv4 }),
+    ...(body.EnableIPv6 === undefined ? {} : { enableIpv6: body.EnableIPv6 }),
+    internal: body.Internal ?? false,
+    attachable: body.Attachable ?? false,
+    ingress: body.Ingress ?? false,
+    configOnly: body.ConfigOnly ?? false,
+    ...(from?.Network === undefined || from.Network === '' ? {} : { configFrom: from.Network }),
+    ...(ipam === undefined
+      ? {}
+      : {
+          ipam: {
+            ...(ipam.Driver === undefined ? {} : { driver: ipam.Driver }),
+            ...(ipam.Options === undefined ? {} : { options: ipam.Options }),
+            ...(ipam.Config === undefined
+              ? {}
+              : {
+                  config: ipam.Config.map((pool) => ({
+                    ...(pool.Subnet === undefined ? {} : { subnet: pool.Subnet }),
+                    ...(pool.IPRange === undefined ? {} : { ipRange: pool.IPRange }),
+                    ...(pool.Gateway === undefined ? {} : { gateway: pool.Gateway }),
+                    ...(pool.AuxiliaryAddresses === undefined ? {} : { aux: pool.AuxiliaryAddresses }),
+                  })),
+                }),
+          },
+        }),
+    options: body.Options ?? {},
+    labels: body.Labels ?? {},
+  }
+}

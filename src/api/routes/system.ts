@@ -1,0 +1,180 @@
+/** `/_ping`, `/version`, `/info`, `/system/df`, `/auth`. */
+import type { Container } from '../../containers/types.ts'
+import { ok } from '../context.ts'
+import { object, str } from '../decode.ts'
+import { notImplemented } from '../errors.ts'
+import { containerSummary, linkNames } from '../shapes/container-summary.ts'
+import { imageSummary } from '../shapes/image-shape.ts'
+import { volumeJson } from '../shapes/volume-shape.ts'
+import type { Answer, ApiOptions, Route } from '../types.ts'
+import { maxVersion, minVersion } from '../versions.ts'
+
+const AUTH = object({ username: str, password: str, email: str, serveraddress: str, identitytoken: str, auth: str })
+
+export function systemRoutes(options: ApiOptions): Route[] {
+  const ping = (): Answer => ({
+    status: 200,
+    body: 'OK',
+    headers: {
+      'Content-Type': 'text/plain; charset=utf-8',
+      // "1": `docker build` then asks this API, and reads our sentence instead of failing inside a builder.
+      'Builder-Version': '1',
+      'Cache-Control': 'no-cache, no-store, must-revalidate',
+      Pragma: 'no-cache',
+      Swarm: 'inactive',
+    },
+  })
+  return [
+    { method: 'GET', path: '/_ping', handler: ping },
+    { method: 'HEAD', path: '/_ping', handler: ping },
+    { method: 'GET', path: '/version', handler: () => ok(versionJson(options)) },
+    { method: 'GET', path: '/info', handler: (ctx) => ok(infoJson(options, ctx.version)) },
+    { method: 'GET', path: '/system/df', handler: async (ctx) => ok(await diskUsage(options, ctx.query.getAll('type'))) },
+    {
+      method: 'POST',
+      path: '/auth',
+      async handler(ctx) {
+        const body = (await ctx.json(AUTH)) ?? {}
+        if (options.login === undefined) {
+          throw notImplemented(
+            'Causeway does not log in to registries itself: put the credentials into the client configuration, they are used with every pull and push',
+          )
+        }
+        const result = await options.login({
+          username: body.username ?? '',
+          password: body.password ?? '',
+          registry: body.serveraddress ?? '',
+        })
+        return ok({ Status: result.status, IdentityToken: result.token ?? '' })
+      },
+    },
+  ]
+}
+
+function versionJson({ version }: ApiOptions): object {
+  const engine = {
+    ApiVersion: maxVersion(version),
+    MinAPIVersion: minVersion(version),
+    GitCommit: version.gitCommit,
+    GoVersion: '',
+    Os: version.os,
+    Arch: version.arch,
+    KernelVersion: version.kernelVersion,
+    BuildTime: version.buildTime,
+  }
+  return {
+    Platform: { Name: `Causeway ${version.version}` },
+    Components: [
+      { Name: 'Engine', Version: version.dockerVersion, Details: { ...engine, Experimental: String(version.experimental ?? false) } },
+      ...(version.components ?? []),
+    ],
+    Version: version.dockerVersion,
+    ...engine,
+    ...(version.experimental === true ? { Experimental: true } : {}),
+  }
+}
+
+function infoJson(options: ApiOptions, apiVersion: number): object {
+  const given = options.info()
+  const { NetworkPlugins, FirewallBackend, ...facts } = given
+  const containers = options.containers.list()
+  const count = (test: (container: Container) => boolean): number => containers.filter(test).length
+  const paused = count((c) => c.state.status === 'paused')
+  return {
+    Containers: containers.length,
+    ContainersRunning: count((c) => c.state.status === 'running' || c.state.status === 'restarting'),
+    ContainersPaused: paused,
+    ContainersStopped: count((c) => ['created', 'exited', 'dead', 'removing'].includes(c.state.status)),
+    Images: options.images.list().length,
+    Driver: 'overlay2',
+    DriverStatus: [],
+    Plugins: {
+      Volume: ['local'],
+      Network: NetworkPlugins ?? ['bridge', 'host', 'ipvlan', 'macvlan', 'null', 'overlay'],
+      Authorization: null,
+      Log: ['json-file', 'none'],
+    },
+    MemoryLimit: true,
+    SwapLimit: true,
+    ...(apiVersion < 42 ? { KernelMemory: false, KernelMemoryTCP: false } : {}),
+    CpuCfsPeriod: true,
+    CpuCfsQuota: true,
+    CPUShares: true,
+    CPUSet: true,
+    PidsLimit: true,
+    IPv4Forwarding: true,
+    ...(apiVersion < 50 ? { BridgeNfIptables: false, BridgeNfIp6tables: false } : {}),
+    Debug: false,
+    NFd: 0,
+    OomKillDisable: false,
+    NGoroutines: 0,
+    SystemTime: new Date(options.clock.now()).toISOString(),
+    LoggingDriver: 'json-file',
+    CgroupDriver: 'cgroupfs',
+    CgroupVersion: '2',
+    NEventsListener: 0,
+    OSVersion: '',
+    OSType: 'linux',
+    IndexServerAddress: 'https://index.docker.io/v1/',
+    RegistryConfig: {
+      AllowNondistributableArtifactsCIDRs: [],
+      AllowNondistributableArtifactsHostnames: [],
+      InsecureRegistryCIDRs: ['::1/128', '127.0.0.0/8'],
+      IndexConfigs: { 'docker.io': { Name: 'docker.io', Mirrors: [], Secure: true, Official: true } },
+      Mirrors: [],
+    },
+    GenericResources: null,
+    HttpProxy: '',
+    HttpsProxy: '',
+    NoProxy: '',
+    Labels: [],
+    ExperimentalBuild: options.version.experimental ?? false,
+    ServerVersion: options.version.dockerVersion,
+    Runtimes: {},
+    DefaultRuntime: 'runc',
+    Swarm: { NodeID: '', NodeAddr: '', LocalNodeState: 'inactive', ControlAvailable: false, Error: '', RemoteManagers: null },
+    LiveRestoreEnabled: true,
+    Isolation: '',
+    InitBinary: 'docker-init',
+    ContainerdCommit: { ID: '' },
+    RuncCommit: { ID: '' },
+    InitCommit: { ID: '' },
+    SecurityOptions: [],
+    CDISpecDirs: [],
+    Warnings: null,
+    ...facts,
+    ...(apiVersion >= 49 && FirewallBackend !== undefined ? { FirewallBackend } : {}),
+  }
+}
+
+async function diskUsage(options: ApiOptions, types: readonly string[]): Promise<object> {
+  const wants = (type: string): boolean => types.length === 0 || types.includes(type)
+  const images = options.images.list()
+  const containers = options.containers.list()
+  const names = linkNames(containers)
+  const answer: Record<string, unknown> = { LayersSize: images.reduce((sum, image) => sum + image.size, 0) }
+  if (wants('image')) {
+    answer['Images'] = images.map((image) => ({
+      ...imageSummary(image),
+      Containers: containers.filter((c) => c.imageId === image.id).length,
+    }))
+  }
+  if (wants('container')) {
+    answer['Containers'] = await Promise.all(
+      containers.map(async (container) => {
+        const size = await options.containers.sizeOf(container.id)
+        return containerSummary(container, options, names, { SizeRw: size.rw, SizeRootFs: size.rootFs })
+      }),
+    )
+  }
+  if (wants('volume')) {
+    answer['Volumes'] = await Promise.all(
+      options.volumes.list().map(async (volume) => ({
+        ...volumeJson(volume),
+        UsageData: { Size: await options.volumes.sizeOf(volume.name), RefCount: options.volumes.usersOf(volume.name).length },
+      })),
+    )
+  }
+  if (wants('build-cache')) answer['BuildCache'] = []
+  return answer
+}
