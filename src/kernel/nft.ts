@@ -150,7 +150,8 @@ export class Nft {
         const ref = { family, table: TABLE, set: set.name }
         const type = messageType(NFNL_SUBSYS_NFTABLES, NFT_MSG_GETSETELEM)
         const read = this.#socket.dump(`elements of ${set.name}`, type, (w) => writeElementQuery(w, ref), readElements)
-        for (const element of read.flat()) out.push(family === 'inet' ? { ...element, set: set.name } : { ...element, set: set.name, family })
+        for (const element of read.flat())
+          out.push(family === 'inet' ? { ...element, set: set.name } : { ...element, set: set.name, family })
       }
     }
     return out
@@ -249,7 +250,12 @@ export class Nft {
   }
 
   #generation(): number {
-    const answer = this.#socket.query(messageType(NFNL_SUBSYS_NFTABLES, NFT_MSG_GETGEN), 0, (w) => nfgenmsg(w, NFPROTO.unspec), readGeneration)
+    const answer = this.#socket.query(
+      messageType(NFNL_SUBSYS_NFTABLES, NFT_MSG_GETGEN),
+      0,
+      (w) => nfgenmsg(w, NFPROTO.unspec),
+      readGeneration,
+    )
     if (typeof answer !== 'number') throw kernelError('read generation of', 'nftables', answer.errno, answer.text)
     return answer
   }

@@ -3,7 +3,7 @@
  * the socket afterwards, so nothing here waits. (`NetlinkSocket.batch` may cut a batch into pieces, which a transaction must not be.)
  */
 import { NetError } from '../base/errors.ts'
-import { decodeAck, type NetlinkAck, NLMSG_ERROR, splitMessages, viewOf } from '../wire/netlink.ts'
+import { decodeAck, type NetlinkAck, type NetlinkMessage, NLMSG_ERROR, splitMessages, viewOf } from '../wire/netlink.ts'
 import { close, EAGAIN, EINTR, ENOBUFS, errno, kernelError, MSG_DONTWAIT, raw, SO_SNDBUF, SOL_SOCKET } from './libc.ts'
 import { NETLINK_NETFILTER, openNetlinkFd } from './netlink-socket.ts'
 import type { Netns } from './netns.ts'
@@ -15,7 +15,7 @@ const FIRST_SEND_BYTES = 128 * 1024
 export class NftTransactions {
   readonly fd: number
   #sendBytes = FIRST_SEND_BYTES
-  readonly #buffer = new Uint8Array(256 * 1024)
+  readonly #buffer = new Uint8Array(8 * 1024) // one acknowledgement at a time, without the request (NETLINK_CAP_ACK)
   #open = true
 
   private constructor(fd: number) {
@@ -31,28 +31,42 @@ export class NftTransactions {
    * delivered or answers were lost: then the caller does not know what the kernel did and must look.
    */
   commit(batch: Uint8Array): Map<number, NetlinkAck> {
-    if (!this.#open) throw new NetError('internal', 'Cannot use nftables socket: it is closed')
-    this.#makeRoom(batch.length)
-    while (raw.send(this.fd, batch, batch.length, 0) < 0) {
-      const error = errno()
-      if (error !== EINTR) throw kernelError('send nftables transaction of', `${batch.length} bytes`, error)
-    }
     const refusals = new Map<number, NetlinkAck>()
+    this.#exchange(batch, (message) => {
+      if (message.type !== NLMSG_ERROR) return
+      const ack = decodeAck(message)
+      // The first refusal of a message counts: a failed commit answers once more for the batch as a whole.
+      if (ack.errno !== 0 && !refusals.has(message.seq)) refusals.set(message.seq, ack)
+    })
+    return refusals
+  }
+
+  /** Sends one question outside a batch. Returns what `decode` makes of the answer, or undefined when the kernel refused. */
+  ask<T>(request: Uint8Array, decode: (message: NetlinkMessage) => T): T | undefined {
+    let answer: T | undefined
+    this.#exchange(request, (message) => {
+      if (message.type !== NLMSG_ERROR) answer = decode(message)
+    })
+    return answer
+  }
+
+  #exchange(bytes: Uint8Array, onMessage: (message: NetlinkMessage) => void): void {
+    if (!this.#open) throw new NetError('internal', 'Cannot use nftables socket: it is closed')
+    this.#makeRoom(bytes.length)
+    while (raw.send(this.fd, bytes, bytes.length, 0) < 0) {
+      const error = errno()
+      if (error !== EINTR) throw kernelError('send nftables transaction of', `${bytes.length} bytes`, error)
+    }
     for (;;) {
       const got = Number(raw.recv(this.fd, this.#buffer, this.#buffer.length, MSG_DONTWAIT))
-      if (got < 0) {
-        const error = errno()
-        if (error === EAGAIN) return refusals
-        if (error === ENOBUFS) throw new NetError('unavailable', 'Cannot read all answers to an nftables transaction', { errno: 'ENOBUFS' })
-        if (error !== EINTR) throw kernelError('receive from nftables socket', String(this.fd), error)
+      if (got >= 0) {
+        splitMessages(this.#buffer.subarray(0, got)).forEach(onMessage)
         continue
       }
-      for (const message of splitMessages(this.#buffer.subarray(0, got))) {
-        if (message.type !== NLMSG_ERROR) continue
-        const ack = decodeAck(message)
-        // The first refusal of a message counts: a failed commit answers once more for the batch as a whole.
-        if (ack.errno !== 0 && !refusals.has(message.seq)) refusals.set(message.seq, ack)
-      }
+      const error = errno()
+      if (error === EAGAIN) return
+      if (error === ENOBUFS) throw new NetError('unavailable', 'Cannot read all answers to an nftables transaction', { errno: 'ENOBUFS' })
+      if (error !== EINTR) throw kernelError('receive from nftables socket', String(this.fd), error)
     }
   }
 

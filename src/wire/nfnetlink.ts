@@ -4,7 +4,7 @@
  * Source: include/uapi/linux/netfilter/nfnetlink.h and nf_tables.h; net/netfilter/nf_tables_api.c.
  */
 import { NetError } from '../base/errors.ts'
-import { AttrReader, type MessageWriter, needHeader, type NetlinkMessage, NLM_F_ACK, NLM_F_CREATE, NLM_F_REQUEST } from './netlink.ts'
+import { AttrReader, type MessageWriter, type NetlinkMessage, NLM_F_ACK, NLM_F_CREATE, NLM_F_REQUEST, needHeader } from './netlink.ts'
 
 export const NFNL_SUBSYS_CTNETLINK = 1
 export const NFNL_SUBSYS_NFTABLES = 10
@@ -13,6 +13,7 @@ const NFNL_MSG_BATCH_END = 0x11
 export const NFGENMSG_BYTES = 4
 
 export const NFT_MSG_NEWTABLE = 0
+export const NFT_MSG_GETTABLE = 1
 export const NFT_MSG_DELTABLE = 2
 export const NFT_MSG_NEWCHAIN = 3
 export const NFT_MSG_GETCHAIN = 4
@@ -140,6 +141,23 @@ export function writeVerdict(w: MessageWriter, verdict: Verdict): void {
 const encoder = new TextEncoder()
 const decoder = new TextDecoder()
 
+/** A comment as libnftnl puts it into opaque user data, which `nft list` shows. Longer ones are cut. */
+export function encodeComment(comment: string): Uint8Array {
+  const text = encoder.encode(comment).subarray(0, COMMENT_BYTES - 3)
+  const userdata = new Uint8Array(text.length + 3)
+  userdata[0] = UDATA_COMMENT
+  userdata[1] = text.length + 1
+  userdata.set(text, 2)
+  return userdata
+}
+
+/** Undefined when the user data holds no comment. */
+export function decodeComment(userdata: Uint8Array): string | undefined {
+  const length = userdata[1] ?? 0
+  if (userdata[0] !== UDATA_COMMENT || length === 0 || length + 2 > userdata.length) return undefined
+  return decoder.decode(userdata.subarray(2, 1 + length))
+}
+
 function writeElement(w: MessageWriter, e: SetElement, keysOnly: boolean): void {
   const nest = w.openNest(NFTA_LIST_ELEM)
   writeData(w, NFTA_SET_ELEM_KEY, e.key)
@@ -151,12 +169,7 @@ function writeElement(w: MessageWriter, e: SetElement, keysOnly: boolean): void 
       w.closeNest(data)
     } else if (e.data !== undefined) writeData(w, NFTA_SET_ELEM_DATA, e.data)
     if (e.comment !== undefined && e.comment !== '') {
-      const text = encoder.encode(e.comment).subarray(0, COMMENT_BYTES - 3)
-      const userdata = new Uint8Array(text.length + 3)
-      userdata[0] = UDATA_COMMENT
-      userdata[1] = text.length + 1
-      userdata.set(text, 2)
-      w.attrBytes(NFTA_SET_ELEM_USERDATA, userdata)
+      w.attrBytes(NFTA_SET_ELEM_USERDATA, encodeComment(e.comment))
     }
   }
   w.closeNest(nest)
@@ -183,7 +196,8 @@ export function writeElements(
     w.attrText(NFTA_SET_ELEM_LIST_SET, ref.set)
     const start = w.length
     const list = w.openNest(NFTA_SET_ELEM_LIST_ELEMENTS)
-    while (at < elements.length && at < from + limit && w.length - start < LIST_BYTES) writeElement(w, elements[at++] as SetElement, op !== 'new')
+    while (at < elements.length && at < from + limit && w.length - start < LIST_BYTES)
+      writeElement(w, elements[at++] as SetElement, op !== 'new')
     w.closeNest(list)
   })
   return at
@@ -227,9 +241,8 @@ function readElement(r: AttrReader): SetElement | undefined {
         else if (data.type === NFTA_DATA_VERDICT) out.verdict = readVerdict(data.nested())
       }
     } else if (r.type === NFTA_SET_ELEM_USERDATA) {
-      const bytes = r.bytes()
-      const length = bytes[1] ?? 0
-      if (bytes[0] === UDATA_COMMENT && length > 0 && length + 2 <= bytes.length) out.comment = decoder.decode(bytes.subarray(2, 1 + length))
+      const comment = decodeComment(r.bytes())
+      if (comment !== undefined) out.comment = comment
     }
   }
   return out.key.length === 0 ? undefined : out

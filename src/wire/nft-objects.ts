@@ -1,5 +1,5 @@
 /** What nf_tables dumps say about rules, chains, sets and the ruleset's generation: as much as is needed to see that ours are in place. */
-import { AttrReader, needHeader, type NetlinkMessage } from './netlink.ts'
+import { AttrReader, type NetlinkMessage, needHeader } from './netlink.ts'
 import { NFGENMSG_BYTES, u32be } from './nfnetlink.ts'
 
 export interface NftRule {

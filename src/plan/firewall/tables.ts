@@ -146,10 +146,7 @@ const INET_CHAINS: readonly Chain[] = [
   [
     'loopback_in',
     'type filter hook prerouting priority raw',
-    [
-      `ip daddr 127.0.0.0/8 iif != "lo" ${drop('drop_loopback')}`,
-      `ip saddr 127.0.0.0/8 iifname @bridges ${drop('drop_loopback')}`,
-    ],
+    [`ip daddr 127.0.0.0/8 iif != "lo" ${drop('drop_loopback')}`, `ip saddr 127.0.0.0/8 iifname @bridges ${drop('drop_loopback')}`],
   ],
   [
     'loopback_out',
