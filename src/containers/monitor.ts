@@ -163,6 +163,11 @@ export class Monitor {
     }
   }
 
+  /** The command that runs a process in a container with our own descriptors as its stdio, without a monitor. */
+  execCommand(id: string, runtimeRoot: string, processFile: string): string[] {
+    return [this.#programs.runtime, '--root', runtimeRoot, 'exec', '--process', processFile, id]
+  }
+
   /** Ends and removes whatever the runtime knows of a container. Idempotent. */
   async delete(id: string, runtimeRoot: string): Promise<void> {
     if (!existsSync(`${runtimeRoot}/${id}`)) return

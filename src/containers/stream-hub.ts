@@ -190,7 +190,10 @@ export class StreamHub {
 
   #send(data: Uint8Array, done: () => void): void {
     const connection = this.#connection
-    if (connection === undefined || connection.ended) return done() // input for a process that is not there is dropped, as Docker does
+    if (connection === undefined || connection.ended) {
+      done() // input for a process that is not there is dropped, as Docker does
+      return
+    }
     for (let at = 0; at < data.length; at += STDIN_PACKET_BYTES) {
       const last = at + STDIN_PACKET_BYTES >= data.length
       // the caller may reuse its buffer once `done` was called, never before

@@ -149,3 +149,17 @@ export function namespacePath(pid: number, kind: 'net' | 'ipc' | 'pid' | 'uts'):
 export function rootPath(pid: number): string {
   return `/proc/${pid}/root`
 }
+
+/** USER_HZ: the unit of /proc/stat on Linux. */
+const TICK_NS = 1e7
+
+/** Nanoseconds of all CPUs since boot as Docker counts them: the first eight fields of /proc/stat's first line. */
+export function hostCpuNs(): number {
+  const fields = (readFileSync('/proc/stat', 'utf8').split('\n')[0] ?? '').split(/\s+/).slice(1, 9)
+  return fields.reduce((sum, f) => sum + Number(f), 0) * TICK_NS
+}
+
+/** The machine's memory in bytes. */
+export function hostMemoryBytes(): number {
+  return Number(/MemTotal:\s+(\d+)/.exec(readFileSync('/proc/meminfo', 'utf8'))?.[1] ?? 0) * 1024
+}

@@ -1,0 +1,183 @@
+/** `docker exec`: more processes in a running container. conmon holds each of them as it holds a container's first process. */
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { messageOf, NetError } from '../base/errors.ts'
+import { newId } from '../base/ids.ts'
+import type { ContainerDeps } from './deps.ts'
+import { parseDetachKeys } from './detach-keys.ts'
+import { ExitWatch } from './exit-watch.ts'
+import { exitCodeOf, type Monitor, writeWindowSize } from './monitor.ts'
+import type { Entry, Registry } from './registry.ts'
+import { buildExecProcess, specJson } from './spec.ts'
+import { groupAddOf, userIn } from './start-facts.ts'
+import { StreamHub } from './stream-hub.ts'
+import type { AttachSession, ExecConfig, ExecInfo } from './types.ts'
+
+interface Exec {
+  readonly id: string
+  readonly entry: Entry
+  readonly config: ExecConfig
+  readonly hub: StreamHub
+  state: 'created' | 'running' | 'ended'
+  exitCode: number | null
+  pid: number
+  watch: ExitWatch | undefined
+}
+
+export interface ExecParts {
+  readonly deps: ContainerDeps
+  readonly registry: Registry
+  readonly monitor: Monitor
+  readonly emit: (entry: Entry, action: string, attributes?: Readonly<Record<string, string>>) => void
+}
+
+export class Execs {
+  readonly #p: ExecParts
+  readonly #byId = new Map<string, Exec>()
+
+  constructor(parts: ExecParts) {
+    this.#p = parts
+  }
+
+  #dir(id: string): string {
+    return `${this.#p.deps.run}/execs/${id}`
+  }
+
+  /** Throws `conflict` when the container does not run or is paused, `invalid` without a command. */
+  create(entry: Entry, config: ExecConfig): string {
+    const { id, state } = entry.record
+    this.#checkRunning(entry)
+    if (state.status === 'paused') throw new NetError('conflict', `container ${id} is paused, unpause the container before exec`)
+    if (!config.Cmd?.length) throw new NetError('invalid', 'No exec command specified')
+    parseDetachKeys(config.DetachKeys)
+    const exec: Exec = {
+      id: newId(this.#p.deps.rng),
+      entry,
+      config,
+      hub: new StreamHub(this.#p.deps.reactor, config.Tty === true, config.Tty !== true),
+      state: 'created',
+      exitCode: null,
+      pid: 0,
+      watch: undefined,
+    }
+    this.#byId.set(exec.id, exec)
+    entry.execIds.add(exec.id)
+    this.#p.emit(entry, `exec_create: ${config.Cmd.join(' ')}`, { execID: exec.id })
+    return exec.id
+  }
+
+  #checkRunning(entry: Entry): void {
+    const { id, state } = entry.record
+    if (state.status === 'restarting') throw new NetError('conflict', `Container ${id} is restarting, wait until the container is running`)
+    if (entry.record.live === undefined) throw new NetError('conflict', `container ${id} is not running`)
+  }
+
+  #get(id: string): Exec {
+    const exec = this.#byId.get(id) ?? [...this.#byId.values()].find((e) => id.length >= 12 && e.id.startsWith(id))
+    if (exec === undefined) throw new NetError('not-found', `No such exec instance: ${id}`, { subject: id })
+    return exec
+  }
+
+  inspect(id: string): ExecInfo {
+    const { id: full, entry, config, state, exitCode, pid } = this.#get(id)
+    return { id: full, containerId: entry.record.id, config, running: state === 'running', exitCode, pid }
+  }
+
+  /** Starts it; a session unless detached. Throws `conflict` when it ran before. */
+  async start(id: string, options: { detach: boolean; tty?: boolean; consoleSize?: [number, number] }): Promise<AttachSession | undefined> {
+    const exec = this.#get(id)
+    const { entry, config } = exec
+    if (exec.state !== 'created')
+      throw new NetError(
+        'conflict',
+        `Error: Exec command ${exec.id} ${exec.state === 'running' ? 'is already running' : 'has already run'}`,
+      )
+    this.#checkRunning(entry)
+    if (entry.record.state.status === 'paused') {
+      throw new NetError('conflict', `container ${entry.record.id} is paused, unpause the container before exec`)
+    }
+    exec.state = 'running'
+    const session = options.detach
+      ? undefined
+      : exec.hub.attach({
+          stdin: config.AttachStdin === true,
+          stdout: config.AttachStdout === true || config.Tty === true,
+          stderr: config.AttachStderr === true,
+          detachKeys: config.Tty ? parseDetachKeys(config.DetachKeys) : undefined,
+          onDetach: () => this.#p.emit(entry, 'exec_detach', { execID: exec.id }),
+        })
+    this.#p.emit(entry, `exec_start: ${(config.Cmd ?? []).join(' ')}`, { execID: exec.id })
+    try {
+      await this.#launch(exec, session !== undefined, options.consoleSize ?? config.ConsoleSize ?? undefined)
+      return session
+    } catch (cause) {
+      const error = cause instanceof NetError ? cause : new NetError('internal', messageOf(cause), {}, cause)
+      this.#finish(exec, error.detail.op === 'create container' ? exitCodeOf(error.detail.kernel ?? '') : 126)
+      throw error.detail.op === 'create container'
+        ? new NetError(
+            error.code,
+            `OCI runtime exec failed: exec failed: ${(error.detail.kernel ?? error.message).replace(/^exec failed: /, '')}: unknown`,
+            error.detail,
+          )
+        : error
+    }
+  }
+
+  async #launch(exec: Exec, attached: boolean, size: [number, number] | undefined): Promise<void> {
+    const { deps, monitor } = this.#p
+    const { record } = exec.entry
+    const bundle = this.#dir(exec.id)
+    const exitDir = `${bundle}/exit`
+    mkdirSync(exitDir, { recursive: true })
+    const rootfs = await deps.rootfs.mount(record.id)
+    const user = userIn(rootfs, exec.config.User || record.config.User || '', groupAddOf(record))
+    const hostname = record.config.Hostname || record.id.slice(0, 12)
+    const config = size === undefined ? exec.config : { ...exec.config, ConsoleSize: size }
+    writeFileSync(`${bundle}/process.json`, specJson(buildExecProcess(record, config, user, hostname)))
+    exec.watch = new ExitWatch(exitDir, deps.reactor)
+    const tty = exec.config.Tty === true
+    const options = { terminal: tty, stdin: attached && exec.config.AttachStdin === true, leaveStdinOpen: tty, logPath: undefined }
+    const paths = { runtimeRoot: `${deps.run}/runc`, bundle, exitDir }
+    const started = await monitor.exec(record.id, exec.id, paths, options, () => {
+      if (attached) exec.hub.connect(`${bundle}/attach`)
+    })
+    exec.pid = started.pid
+    if (tty && size !== undefined) writeWindowSize(bundle, size[0], size[1])
+    exec.watch.expect(record.id, started.monitorPid, (exit) => this.#finish(exec, exit.code ?? 255))
+  }
+
+  #finish(exec: Exec, exitCode: number): void {
+    if (exec.state === 'ended') return
+    exec.state = 'ended'
+    exec.exitCode = exitCode // before the streams end: clients inspect as soon as they see the end
+    exec.pid = 0
+    exec.watch?.close()
+    exec.entry.execIds.delete(exec.id)
+    rmSync(this.#dir(exec.id), { recursive: true, force: true })
+    this.#p.emit(exec.entry, 'exec_die', { execID: exec.id, exitCode: String(exitCode) })
+    void exec.hub.finish()
+    // clients ask for the exit code after the end; Docker keeps it about five minutes
+    this.#p.deps.clock.after(300_000, () => this.#byId.delete(exec.id))
+  }
+
+  resize(id: string, rows: number, columns: number): void {
+    const exec = this.#get(id)
+    if (exec.state !== 'running') throw new NetError('conflict', `exec ${exec.id} is not running`)
+    writeWindowSize(this.#dir(exec.id), rows, columns)
+  }
+
+  /** The container has ended: execs that never ran are gone; of those that ran, conmon reports the end. */
+  forgetUnstarted(entry: Entry): void {
+    for (const exec of [...this.#byId.values()]) {
+      if (exec.entry !== entry || exec.state !== 'created') continue
+      entry.execIds.delete(exec.id)
+      this.#byId.delete(exec.id)
+    }
+  }
+
+  close(): void {
+    for (const exec of this.#byId.values()) {
+      exec.watch?.close()
+      exec.hub.abort()
+    }
+  }
+}
