@@ -49,7 +49,7 @@ export function toLink(m: LinkMessage): Link {
 }
 
 /** Flags that an old kernel does not report have the value they always had there. */
-function toBridgePort(port: BrportFlags): BridgePort {
+export function toBridgePort(port: BrportFlags): BridgePort {
   return {
     isolated: port.isolated ?? false,
     hairpin: port.hairpin ?? false,

@@ -71,12 +71,15 @@ export interface LinkBirth {
 
 export function encodeLinkAdd(spec: LinkSpec, indexOf: IndexOf): LinkBirth {
   const create: LinkMessage = { ...atBirth(spec), name: spec.name, info: infoOf(spec) }
+  // A bridge born with an MTU still follows its ports' MTU; one that was changed later keeps it: br_mtu_auto_adjust().
+  const pinsMtu = spec.kind === 'bridge' && spec.mtu !== undefined
+  if (pinsMtu) delete create.mtu
   if (spec.master !== undefined && spec.master !== '') create.master = indexOf(spec.master)
   if (spec.kind === 'macvlan' || spec.kind === 'ipvlan' || spec.kind === 'vlan') create.link = indexOf(spec.parent)
   // Port flags first, then up: an isolated port must never forward before it is isolated.
   const upAtBirth = spec.up === true && spec.addrGenMode === undefined && spec.port === undefined
   if (upAtBirth) Object.assign(create, upFlag(true))
-  const after = afterwards(spec, !upAtBirth)
+  const after = [...(pinsMtu ? [{ mtu: spec.mtu as number }] : []), ...afterwards(spec, !upAtBirth)]
   if (spec.kind !== 'veth') return { create, after }
   create.peer = { ...atBirth(spec.peer), name: spec.peer.name }
   // Up in the birth message fails with ENOTCONN: veth_open() runs before the two ends know each other (drivers/net/veth.c).

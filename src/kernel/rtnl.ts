@@ -6,6 +6,7 @@
 import { type Family, familyOf, parseIp } from '../base/address.ts'
 import { hasCode, NetError } from '../base/errors.ts'
 import type { Address, FdbEntry, Link, LinkSpec, Neighbour, PolicyRule, Route, Step } from '../model/kernel-state.ts'
+import { indexOfLink, nameOfLink } from '../sys/ifindex.ts'
 import { errnoName, kernelError } from '../sys/libc.ts'
 import { NETLINK_ROUTE, NetlinkSocket } from '../sys/netlink-socket.ts'
 import type { Netns } from '../sys/netns.ts'
@@ -221,7 +222,7 @@ class KernelRtnl implements Rtnl {
     const indexOf: IndexOf = (name) => {
       const seen = known.get(name)
       if (seen !== undefined) return seen
-      const index = this.#socket.indexOfLink(name)
+      const index = indexOfLink(this.#socket.fd, name)
       if (index === 0) throw new NetError('not-found', `there is no link "${name}"`, { errno: 'ENODEV' })
       known.set(name, index)
       return index
@@ -337,7 +338,7 @@ class KernelRtnl implements Rtnl {
     return (index) => {
       let name = names.get(index)
       if (name === undefined) {
-        name = this.#socket.nameOfLink(index)
+        name = nameOfLink(this.#socket.fd, index)
         names.set(index, name)
       }
       return name
@@ -346,7 +347,7 @@ class KernelRtnl implements Rtnl {
 
   #filterIndex(op: string, dev: string | undefined): number {
     if (dev === undefined) return 0
-    const index = this.#socket.indexOfLink(dev)
+    const index = indexOfLink(this.#socket.fd, dev)
     if (index === 0)
       throw new NetError('not-found', `Cannot ${op} of "${dev}": there is no such link`, { op, subject: dev, errno: 'ENODEV' })
     return index

@@ -84,6 +84,7 @@ const CODE_OF_ERRNO: Readonly<Record<string, ErrorCode>> = {
   EPERM: 'denied',
   EACCES: 'denied',
   EOPNOTSUPP: 'unavailable',
+  ENOTSUP: 'unavailable', // what Node calls 95, the same number
 }
 
 /** `Cannot add link "br0": EEXIST, kernel says "..."`. */

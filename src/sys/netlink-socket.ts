@@ -49,10 +49,7 @@ const NETLINK_CAP_ACK = 10
 const NETLINK_EXT_ACK = 11
 const NETLINK_GET_STRICT_CHK = 12
 
-const SIOCGIFNAME = 0x8910
-const SIOCGIFINDEX = 0x8933
 const SIOCGSKNS = 0x894c
-const IFNAMSIZ = 16
 
 const RECEIVE_TIMEOUT_SECONDS = 10
 const RECEIVE_BUFFER_BYTES = 1 << 20
@@ -113,7 +110,6 @@ export class NetlinkSocket {
   #seq = 1
   #buffer: Uint8Array<ArrayBuffer> = new Uint8Array(FIRST_BUFFER_BYTES)
   readonly #writer = new MessageWriter()
-  readonly #ifreq = new Uint8Array(40)
 
   readonly #protocol: number
 
@@ -133,7 +129,7 @@ export class NetlinkSocket {
 
   /** Another socket of the same protocol and namespace, whatever has become of the namespace's file since. */
   sibling(): NetlinkSocket {
-    const fd = check(raw.ioctl(this.fd, SIOCGSKNS, this.#ifreq), 'find network namespace of', 'netlink socket')
+    const fd = check(raw.ioctl(this.fd, SIOCGSKNS, new Uint8Array(4)), 'find network namespace of', 'netlink socket')
     try {
       return NetlinkSocket.open(this.#protocol, { fd, inode: 0, path: 'of a socket' })
     } finally {
@@ -263,25 +259,6 @@ export class NetlinkSocket {
         }
       }
     })
-  }
-
-  /** Index of the link of this name (or altname up to 15 bytes) in the socket's namespace; 0 when there is none. */
-  indexOfLink(name: string): number {
-    const bytes = Buffer.from(name)
-    if (bytes.length === 0 || bytes.length >= IFNAMSIZ) return 0
-    this.#ifreq.fill(0)
-    this.#ifreq.set(bytes)
-    // A netlink socket passes interface ioctls on to its namespace: net/socket.c sock_do_ioctl(). No lock, 1 us.
-    if (raw.ioctl(this.fd, SIOCGIFINDEX, this.#ifreq) < 0) return 0
-    return new DataView(this.#ifreq.buffer).getInt32(IFNAMSIZ, true)
-  }
-
-  /** Name of the link of this index in the socket's namespace; '' when there is none. */
-  nameOfLink(index: number): string {
-    this.#ifreq.fill(0)
-    new DataView(this.#ifreq.buffer).setInt32(IFNAMSIZ, index, true)
-    if (raw.ioctl(this.fd, SIOCGIFNAME, this.#ifreq) < 0) return ''
-    return Buffer.from(this.#ifreq.buffer, 0, this.#ifreq.indexOf(0)).toString()
   }
 
   #nextSeq(): number {

@@ -166,6 +166,11 @@ export class AttrReader {
     return this.#view.getUint32(this.#need(at + 4) + at, true)
   }
 
+  /** A 32-bit number in network order, as nftables writes all of its numbers. */
+  u32be(): number {
+    return this.#view.getUint32(this.#need(4), false)
+  }
+
   s32(): number {
     return this.#view.getInt32(this.#need(4), true)
   }
