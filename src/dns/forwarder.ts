@@ -124,7 +124,10 @@ export class Forwarder {
       timer: undefined,
     }
     this.#flights.set(key, flight)
-    if (!this.#askNext(flight)) return this.#finish(flight, undefined)
+    if (!this.#askNext(flight)) {
+      this.#finish(flight, undefined)
+      return
+    }
     for (const upstream of flight.order.slice(flight.next)) if (upstream.health.takeProbe(now)) this.#ask(flight, upstream, isTcp)
     this.#schedule(flight)
   }
@@ -174,26 +177,37 @@ export class Forwarder {
         const isOld = rcode === RCODE.FORMERR || rcode === RCODE.NOTIMP
         if (isOld && withOpt && flight.question.opt !== undefined && this.#ask(flight, attempt.upstream, isTcp, false)) return
       }
-      return this.#onUseless(flight, now)
+      this.#onUseless(flight, now)
+      return
     }
     const answer: UpstreamAnswer = { message, index }
     if (index.truncated && !isTcp && flight.question.opt !== undefined) {
       // the client may be able to take it whole; if TCP fails, it gets the cut answer and may try itself
       flight.cut ??= answer
-      if (this.#ask(flight, attempt.upstream, true)) return this.#schedule(flight)
+      if (this.#ask(flight, attempt.upstream, true)) {
+        this.#schedule(flight)
+        return
+      }
     }
     const isNegative = index.rcode === RCODE.NXDOMAIN || !index.answersType
     if (isNegative && this.#holdUntil(flight, attempt.position, now) > now) {
       if (flight.held === undefined || attempt.position < flight.held.position) flight.held = { answer, position: attempt.position }
-      return this.#schedule(flight)
+      this.#schedule(flight)
+      return
     }
     this.#finish(flight, answer)
   }
 
   #onUseless(flight: Flight, now: number): void {
     const { held } = flight
-    if (held !== undefined && this.#holdUntil(flight, held.position, now) <= now) return this.#finish(flight, held.answer)
-    if (!this.#askNext(flight) && flight.open.size === 0) return this.#finish(flight, held?.answer ?? flight.cut)
+    if (held !== undefined && this.#holdUntil(flight, held.position, now) <= now) {
+      this.#finish(flight, held.answer)
+      return
+    }
+    if (!this.#askNext(flight) && flight.open.size === 0) {
+      this.#finish(flight, held?.answer ?? flight.cut)
+      return
+    }
     this.#schedule(flight)
   }
 
@@ -221,12 +235,19 @@ export class Forwarder {
     if (flight.isDone) return
     const now = this.#now()
     const { held } = flight
-    if (held !== undefined && this.#holdUntil(flight, held.position, now) <= now) return this.#finish(flight, held.answer)
+    if (held !== undefined && this.#holdUntil(flight, held.position, now) <= now) {
+      this.#finish(flight, held.answer)
+      return
+    }
     const elapsed = now - flight.startedMs
-    if (elapsed >= EXCHANGE_TIMEOUT_MS) return this.#finish(flight, held?.answer ?? flight.cut)
+    if (elapsed >= EXCHANGE_TIMEOUT_MS) {
+      this.#finish(flight, held?.answer ?? flight.cut)
+      return
+    }
     if (flight.next < flight.order.length) {
       if (now >= flight.lastAskMs + HEDGE_MS && !this.#askNext(flight) && flight.open.size === 0) {
-        return this.#finish(flight, held?.answer ?? flight.cut)
+        this.#finish(flight, held?.answer ?? flight.cut)
+        return
       }
     } else if (!flight.isTcp && elapsed >= (RETRANSMIT_MS[flight.retransmits] ?? Number.POSITIVE_INFINITY)) {
       flight.retransmits++

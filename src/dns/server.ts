@@ -105,19 +105,25 @@ export class DnsServer {
   apply(command: Exclude<DnsCommand, { op: 'stats' | 'close' }>): void {
     switch (command.op) {
       case 'addSandbox':
-        return this.#addSandbox(command)
+        this.#addSandbox(command)
+        return
       case 'setView':
-        return this.#setView(command.id, command.view)
+        this.#setView(command.id, command.view)
+        return
       case 'removeSandbox':
-        return this.#removeSandbox(command.id)
+        this.#removeSandbox(command.id)
+        return
       case 'setEndpoint':
-        return this.#zoneOf(command.networkId).set(command.record)
+        this.#zoneOf(command.networkId).set(command.record)
+        return
       case 'removeEndpoint':
-        return this.#zones.get(command.networkId)?.remove(command.endpointId)
+        this.#zones.get(command.networkId)?.remove(command.endpointId)
+        return
       case 'removeNetwork':
-        return this.#zones.get(command.networkId)?.clear()
+        this.#zones.get(command.networkId)?.clear()
+        return
       case 'hostUpstreams':
-        return this.#setHostUpstreams(command.list)
+        this.#setHostUpstreams(command.list)
     }
   }
 
@@ -251,7 +257,10 @@ export class DnsServer {
 
   #onConnection(sandbox: DnsSandbox): void {
     const fd = acceptTcp(sandbox.tcpFd)
-    if (fd < -1) return this.#pauseAccept(sandbox)
+    if (fd < -1) {
+      this.#pauseAccept(sandbox)
+      return
+    }
     if (fd < 0) return
     if (sandbox.connections.size >= MAX_CONNECTIONS) {
       let idle: TcpConnection | undefined

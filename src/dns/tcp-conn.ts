@@ -74,11 +74,15 @@ export class TcpConnection {
     }
     const n = receive(this.#fd, this.#input.subarray(this.#filled))
     if (n === -1) return
-    if (n < -1) return this.close()
+    if (n < -1) {
+      this.close()
+      return
+    }
     if (n === 0) {
       this.#isFinished = true
       this.#setInterest()
-      return this.#closeIfDone()
+      this.#closeIfDone()
+      return
     }
     this.#filled += n
     let at = 0
@@ -96,7 +100,10 @@ export class TcpConnection {
     while (this.#unsent.length > 0) {
       const frame = this.#unsent[0] as Buffer
       const n = transmit(this.#fd, frame, frame.length)
-      if (n < -1) return this.close()
+      if (n < -1) {
+        this.close()
+        return
+      }
       if (n === -1) break
       this.#unsentBytes -= n
       if (n < frame.length) {

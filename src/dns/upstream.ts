@@ -169,7 +169,10 @@ export class Upstream {
     for (let i = 0; i < ANSWERS_PER_TURN; i++) {
       const n = receive(socket.fd, scratch)
       if (n === -1) return
-      if (n < -1) return this.#drop(socket, now())
+      if (n < -1) {
+        this.#drop(socket, now())
+        return
+      }
       if (n < HEADER_BYTES) continue
       const id = u16(scratch, 0)
       const exchange = socket.pending.get(id)
@@ -202,20 +205,29 @@ export class Upstream {
     if (stream.written < stream.out.length) {
       const failed = stream.written === 0 && socketError(stream.fd) !== 0
       const n = failed ? -2 : transmit(stream.fd, stream.out.subarray(stream.written), stream.out.length - stream.written)
-      if (n < -1) return this.#streamFailed(stream)
+      if (n < -1) {
+        this.#streamFailed(stream)
+        return
+      }
       if (n > 0) stream.written += n
       if (stream.written === stream.out.length) this.#context.epoll.modify(stream.fd, EPOLLIN)
       return
     }
     const n = receive(stream.fd, this.#context.scratch)
     if (n === -1) return
-    if (n <= 0) return this.#streamFailed(stream)
+    if (n <= 0) {
+      this.#streamFailed(stream)
+      return
+    }
     stream.input = Buffer.concat([stream.input, this.#context.scratch.subarray(0, n)])
     if (stream.input.length < 2) return
     const length = stream.input.readUInt16BE(0)
     if (stream.input.length < length + 2) return
     const message = stream.input.subarray(2, length + 2)
-    if (u16(message, 0) !== u16(stream.query, 0) || !answers(message, length, stream.query)) return this.#streamFailed(stream)
+    if (u16(message, 0) !== u16(stream.query, 0) || !answers(message, length, stream.query)) {
+      this.#streamFailed(stream)
+      return
+    }
     this.#closeStream(stream)
     this.#answered(stream, message)
   }

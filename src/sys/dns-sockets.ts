@@ -178,8 +178,6 @@ export class UdpBatch {
   readonly #headerWords: Uint32Array
   readonly #iovWords: Uint32Array
   readonly #from: readonly Buffer[]
-  // the kernel follows the pointers in #headers: these three must stay referenced as long as it
-  readonly #keep: readonly Buffer[]
   #used: number
 
   constructor(size: number, slotBytes: number) {
@@ -189,6 +187,7 @@ export class UdpBatch {
     const names = pinned(size * NAME_BYTES)
     const iovs = pinned(size * IOV_BYTES)
     const headers = pinned(size * MMSG_BYTES)
+    // the kernel follows these pointers: the views below keep what they point to
     for (let i = 0; i < size; i++) {
       const at = i * MMSG_BYTES
       headers.writeBigUInt64LE(addressOf(names) + BigInt(i * NAME_BYTES), at)
@@ -202,7 +201,6 @@ export class UdpBatch {
     this.#headers = headers
     this.#headerWords = new Uint32Array(headers.buffer)
     this.#iovWords = new Uint32Array(iovs.buffer)
-    this.#keep = [data, names, iovs]
     this.#used = size
   }
 
