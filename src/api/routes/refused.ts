@@ -28,7 +28,9 @@ export function refusedRoutes(): Route[] {
   return [
     ...all(['/swarm', '/swarm/*', '/services', '/services/*', '/nodes', '/nodes/*', '/tasks', '/tasks/*'], swarm),
     ...all(['/secrets', '/secrets/*', '/configs', '/configs/*'], swarm),
-    ...all(['/build', '/build/*'], () => notImplemented(BUILD)),
+    // `docker system prune` asks for this too; nothing to prune is the truth.
+    { method: 'POST', path: '/build/prune', handler: () => ({ status: 200, body: { CachesDeleted: null, SpaceReclaimed: 0 } }) },
+    ...all(['/build', '/build/cancel'], () => notImplemented(BUILD)),
     ...all(['/session', '/grpc'], () => notImplemented(BUILD)),
     ...all(['/plugins/*'], () => notImplemented(PLUGINS)),
     { method: 'GET', path: '/plugins', handler: () => ({ status: 200, body: [] }) },
