@@ -131,9 +131,13 @@ export class TarReader {
     let pax = new Map<string, Buffer>(this.#global)
     let longName: string | undefined
     let longLink: string | undefined
+    let isExtended = false
     for (;;) {
       const block = await this.#source.read(BLOCK)
-      if (block.length === 0) return undefined // without an end mark: GNU tar takes that too
+      if (block.length === 0) {
+        if (isExtended) throw broken('unexpected end of file in a header')
+        return undefined // without an end mark: GNU tar takes that too
+      }
       this.#raw?.(block)
       if (block.length < BLOCK) throw broken('unexpected end of file in a header')
       if (isZero(block)) {
@@ -146,6 +150,7 @@ export class TarReader {
       const size = number(block, 124, 12)
       if (flag === 'x' || flag === 'g' || flag === 'L' || flag === 'K') {
         const data = await this.#extended(size)
+        isExtended = true
         if (flag === 'L') longName = cString(data, 0, data.length)
         else if (flag === 'K') longLink = cString(data, 0, data.length)
         else {
@@ -162,6 +167,7 @@ export class TarReader {
         await this.#raws(padded(paxNumber(pax, 'size') ?? size))
         pax = new Map(this.#global)
         longName = longLink = undefined
+        isExtended = false
         continue
       }
       // only files have a body, whatever the size field of the other kinds says (as Go's archive/tar reads it)
@@ -214,7 +220,7 @@ export class TarReader {
     if (size > MAX_EXTENDED_BYTES) throw broken(`a header of ${size} bytes`)
     const data = await this.#source.read(padded(size))
     this.#raw?.(data)
-    if (data.length < size) throw broken('unexpected end of file in a header')
+    if (data.length < padded(size)) throw broken('unexpected end of file in a header')
     return data.subarray(0, size)
   }
 }
