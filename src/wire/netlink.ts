@@ -222,7 +222,7 @@ export function decodeAttrs(bytes: Uint8Array): Attr[] {
 export function decodeAck(message: NetlinkMessage): NetlinkAck {
   const { payload, flags } = message
   const view = needHeader(payload, 4, 'acknowledgement')
-  const errno = -view.getInt32(0, true)
+  const errno = -view.getInt32(0, true) | 0 // never -0
   if ((flags & NLM_F_ACK_TLVS) === 0) return { errno, text: '' }
   let at = 4
   if (message.type === NLMSG_ERROR) {

@@ -3,6 +3,7 @@ import type { Ip } from '../base/address.ts'
 import { ipFromBytes, ipToBytes } from '../base/address.ts'
 import { NetError } from '../base/errors.ts'
 import { type Attr, AttrReader, type MessageWriter, needHeader } from './netlink.ts'
+import { RT_TABLE_COMPAT } from './rtnetlink.ts'
 
 const RTMSG_BYTES = 12
 const RTNEXTHOP_BYTES = 8
@@ -163,7 +164,7 @@ export function writeRoute(w: MessageWriter, route: RouteMessage): void {
   w.u8(route.dstLength)
   w.u8(route.srcLength)
   w.u8(route.tos)
-  w.u8(route.table < 256 ? route.table : 0)
+  w.u8(route.table < 256 ? route.table : RT_TABLE_COMPAT)
   w.u8(route.protocol)
   w.u8(route.scope)
   w.u8(route.type)

@@ -2,6 +2,7 @@
 import type { Ip } from '../base/address.ts'
 import { ipFromBytes, ipToBytes } from '../base/address.ts'
 import { type Attr, AttrReader, type MessageWriter, needHeader } from './netlink.ts'
+import { RT_TABLE_COMPAT } from './rtnetlink.ts'
 
 const FIB_RULE_HDR_BYTES = 12
 
@@ -96,7 +97,7 @@ export function writeRule(w: MessageWriter, rule: RuleMessage): void {
   w.u8(rule.dstLength)
   w.u8(rule.srcLength)
   w.u8(rule.tos)
-  w.u8(rule.table < 256 ? rule.table : 0)
+  w.u8(rule.table < 256 ? rule.table : RT_TABLE_COMPAT)
   w.u8(0)
   w.u8(0)
   w.u8(rule.action)

@@ -33,6 +33,8 @@ export const PF_BRIDGE = 7
 export const PF_INET6 = 10
 
 export const RT_TABLE_UNSPEC = 0
+/** What the 8-bit field says when the number of the table is in its attribute. */
+export const RT_TABLE_COMPAT = 252
 export const RT_TABLE_MAIN = 254
 export const RT_TABLE_LOCAL = 255
 
