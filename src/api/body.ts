@@ -53,8 +53,9 @@ export function parseJson(text: string): unknown {
 
 function jsonProblem(text: string, message: string): string {
   if (/after JSON/.test(message)) return 'unexpected content after JSON'
-  if (/end of JSON|Unterminated/.test(message)) return 'invalid JSON: unexpected EOF'
   const position = /position (\d+)/.exec(message)
+  const endsEarly = position !== null && Number(position[1]) >= text.length
+  if (endsEarly || /end of JSON|Unterminated/.test(message)) return 'invalid JSON: unexpected EOF'
   const token = /Unexpected token '?(.)/su.exec(message)
   const at = position === null ? '' : ` at offset ${position[1]}`
   const character = token?.[1] ?? (position === null ? text.trimStart().slice(0, 1) : (text[Number(position[1])] ?? ''))

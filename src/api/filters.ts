@@ -104,7 +104,7 @@ function valuesOf(raw: unknown): readonly string[] {
 
 const MAX_PATTERN = 256
 /** With few repetitions, and none inside another, a backtracking matcher stays polynomial on names of bounded length. */
-const MAX_REPETITIONS = 3
+const MAX_REPETITIONS = 2
 
 /**
  * A regular expression from a client, or undefined when it is invalid or could run for exponential time: this engine
