@@ -33,7 +33,10 @@ function startDnsmasq(folder: string, port: number): ChildProcess | undefined {
   if (spawnSync('dnsmasq', ['--version']).status !== 0) return undefined
   const config = join(folder, 'dnsmasq.conf')
   const lines = Array.from({ length: NAMES }, (_, i) => `host-record=host${i}.bench,${addressOf(i)}`)
-  writeFileSync(config, [`port=${port}`, 'listen-address=127.0.0.1', 'bind-interfaces', 'no-resolv', 'no-hosts', 'user=root', ...lines, ''].join('\n'))
+  writeFileSync(
+    config,
+    [`port=${port}`, 'listen-address=127.0.0.1', 'bind-interfaces', 'no-resolv', 'no-hosts', 'user=root', ...lines, ''].join('\n'),
+  )
   return spawn('dnsmasq', ['--keep-in-foreground', `--conf-file=${config}`, `--pid-file=${join(folder, 'pid')}`], { stdio: 'ignore' })
 }
 
