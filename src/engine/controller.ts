@@ -2,24 +2,31 @@
  * The network controller: the one owner of networks, endpoints and published ports. See `types.ts` for its contract.
  * Operations run synchronously from validation to the last kernel call, so they never interleave; `async` is only their face.
  */
-import type { Cidr } from '../base/address.ts'
+import { type Cidr, type Ip, parseIp } from '../base/address.ts'
 import { hasCode, messageOf, NetError } from '../base/errors.ts'
-import { parseBridgeConfig } from '../drivers/bridge/config.ts'
 import type { AddressSpace } from '../ipam/address-space.ts'
 import { GRAVEYARD_GROUP } from '../kernel/reaper.ts'
 import type { EndpointInfo, EndpointSettings, PortBinding, PortRequest, SandboxInfo, SandboxRequest } from '../model/endpoint.ts'
 import type { Network, NetworkSpec } from '../model/network.ts'
 import { networkElements } from '../plan/firewall/elements.ts'
 import type { WantedLink } from '../plan/wanted.ts'
+import { Attachments } from './attachments.ts'
 import { HOST_SPEC, NONE_SPEC, planDefaultBridge } from './default-networks.ts'
+import { EndpointReserver } from './endpoint-reserve.ts'
 import { checkEndpointSettings } from './endpoint-rules.ts'
 import type { Environment, NetworkingConfig } from './environment.ts'
 import { Firewall } from './firewall.ts'
 import { Forwarding } from './forwarding.ts'
 import { HostKernel } from './host-kernel.ts'
+import { HostRoutes } from './host-routes.ts'
+import { LegacyLinks } from './legacy-links.ts'
+import { LiveChanges } from './live-changes.ts'
 import { Networks } from './networks.ts'
 import { PortMapper, type SocketTable } from './port-mapper.ts'
 import { KEY, type SandboxRecord } from './records.ts'
+import { SandboxFiles } from './sandbox-files.ts'
+import type { Parts } from './sandbox-parts.ts'
+import { SandboxRegistry } from './sandbox-registry.ts'
 import { Sandboxes } from './sandboxes.ts'
 import type { NetworkController, NetworkEvent, RepairEvent, SubnetUsage } from './types.ts'
 import { UndoStack } from './undo.ts'
@@ -32,15 +39,22 @@ export interface ControllerOptions {
   readonly ephemeral: () => { first: number; last: number }
   /** Subnets that automatic choice avoids. */
   readonly reserved: () => readonly Cidr[]
+  /** The host's own hosts file. */
+  readonly hostFile: () => { path: string; text: string }
 }
 
 export class Controller implements NetworkController {
   readonly #o: ControllerOptions
   readonly networks: Networks
   readonly host: HostKernel
-  readonly sandboxes: Sandboxes
+  readonly registry: SandboxRegistry
+  readonly files: SandboxFiles
   readonly forwarding: Forwarding
+  readonly hostRoutes: HostRoutes
   readonly firewall: Firewall
+  readonly #attachments: Attachments
+  readonly #sandboxes: Sandboxes
+  readonly #changes: LiveChanges
   readonly #listeners = new Set<(event: NetworkEvent) => void>()
   readonly #repairListeners = new Set<(event: RepairEvent) => void>()
 
@@ -49,12 +63,13 @@ export class Controller implements NetworkController {
     const { env, config, ipam } = options
     this.host = new HostKernel(env.rtnl, env.log)
     this.firewall = new Firewall(env.nft)
+    this.hostRoutes = new HostRoutes(options.reserved)
     this.networks = new Networks({
       store: env.store,
       ipam,
       clock: env.clock,
       rng: env.rng,
-      reserved: options.reserved,
+      reserved: () => this.hostRoutes.subnets(),
       defaultOpts: config.defaultNetworkOpts ?? {},
     })
     this.forwarding = new Forwarding({
@@ -64,16 +79,28 @@ export class Controller implements NetworkController {
       isOurs: (name) => this.host.isWanted(name),
       enabled: config.ipForward ?? true,
     })
-    this.sandboxes = new Sandboxes({
-      env,
+    this.registry = new SandboxRegistry(env.store)
+    this.#attachments = new Attachments(this.networks)
+    this.files = new SandboxFiles({
       config,
+      attachments: this.#attachments,
+      hostFile: options.hostFile,
+      hostGateway: () => this.#hostGateway(),
+    })
+    const parts: Parts = {
+      env,
       networks: this.networks,
-      ipam,
+      registry: this.registry,
+      attachments: this.#attachments,
+      reserver: new EndpointReserver({ networks: this.networks, ipam, rng: env.rng, isIfnameTaken: (name) => this.host.isWanted(name) }),
       host: this.host,
       firewall: this.firewall,
       ports: new PortMapper({ sockets: options.sockets, ephemeral: options.ephemeral, clock: env.clock, log: env.log }),
+      files: this.files,
       emit: (action, network, containerId) => this.#emit(action, network, { containerId }),
-    })
+    }
+    this.#sandboxes = new Sandboxes(parts, new LegacyLinks(parts))
+    this.#changes = new LiveChanges(parts)
   }
 
   // ---- start ---------------------------------------------------------------------------------------------------------------
@@ -143,7 +170,7 @@ export class Controller implements NetworkController {
 
   /** Remembers which addresses an adopted device gets from us: only those go with the network. */
   #noteAdopted(link: WantedLink): void {
-    const present = new Set(this.#o.env.rtnl.addresses({ dev: link.spec.name }).map((a) => a.address))
+    const present = new Set(this.#o.env.rtnl.addresses({ dev: link.spec.name }).map((a) => a.address)) // it exists: it is adopted
     for (const addr of link.addresses)
       if (!present.has(addr.address)) this.#o.env.store.put(`adopted/${link.spec.name}/${addr.address}`, true)
   }
@@ -157,7 +184,7 @@ export class Controller implements NetworkController {
 
   async restore(liveContainerIds: ReadonlySet<string>): Promise<void> {
     const records = this.#o.env.store.list<SandboxRecord>(KEY.sandboxes).map(([, record]) => record)
-    this.sandboxes.restore(records, liveContainerIds)
+    this.#sandboxes.restore(records, liveContainerIds)
     this.repairLinks()
     this.firewall.sync()
     this.#removeStrayLinks()
@@ -198,9 +225,9 @@ export class Controller implements NetworkController {
     if (network.predefined) throw new NetError('denied', `${network.name} is a pre-defined network and cannot be removed`)
     if (network.configOnly && this.networks.usersOfConfig(network.name).length > 0)
       throw new NetError('denied', `error while removing network: configuration network "${network.name}" is in use`)
-    const active = this.sandboxes.endpointsOf(network.id)
+    const active = this.registry.endpointsOf(network.id)
     if (active.length > 0) {
-      const names = active.map((e) => `name:"${this.sandboxes.get(e.containerId)?.containerName ?? ''}" id:"${e.id.slice(0, 12)}"`)
+      const names = active.map((e) => `name:"${this.registry.get(e.containerId)?.containerName ?? ''}" id:"${e.id.slice(0, 12)}"`)
       throw new NetError('denied', `error while removing network: network ${network.name} has active endpoints (${names.join(', ')})`)
     }
     const { env } = this.#o
@@ -234,7 +261,7 @@ export class Controller implements NetworkController {
   }
 
   endpointsOf(networkId: string): readonly EndpointInfo[] {
-    return this.sandboxes.endpointsOf(networkId).map((e) => this.sandboxes.endpointInfo(e))
+    return this.registry.endpointsOf(networkId).map((e) => this.#attachments.info(e))
   }
 
   usageOf(networkId: string): readonly SubnetUsage[] {
@@ -253,7 +280,7 @@ export class Controller implements NetworkController {
 
   async openSandbox(request: SandboxRequest): Promise<SandboxInfo> {
     try {
-      return this.sandboxes.open(request)
+      return this.#sandboxes.open(request)
     } catch (error) {
       throw new NetError(
         error instanceof NetError ? error.code : 'internal',
@@ -264,37 +291,38 @@ export class Controller implements NetworkController {
     }
   }
 
-  closeSandbox(containerId: string): Promise<void> {
-    return this.sandboxes.close(containerId)
+  async closeSandbox(containerId: string): Promise<void> {
+    this.#sandboxes.close(containerId)
   }
 
   sandboxOf(containerId: string): SandboxInfo | undefined {
-    const record = this.sandboxes.get(containerId)
-    return record && this.sandboxes.info(record)
+    const record = this.registry.get(containerId)
+    return record && this.#sandboxes.info(record)
   }
 
   async connect(containerId: string, network: string, settings: EndpointSettings): Promise<EndpointInfo> {
-    return this.sandboxes.connect(containerId, network, settings)
+    return this.#changes.connect(containerId, network, settings)
   }
 
   async disconnect(containerId: string, network: string, _force: boolean): Promise<void> {
-    this.sandboxes.disconnect(containerId, network)
+    this.#changes.disconnect(containerId, network)
   }
 
   async renameContainer(containerId: string, name: string): Promise<void> {
-    this.sandboxes.rename(containerId, name)
+    this.#changes.rename(containerId, name)
   }
 
   async addPorts(containerId: string, ports: readonly PortRequest[]): Promise<readonly PortBinding[]> {
-    return this.sandboxes.addPorts(containerId, ports)
+    return this.#changes.addPorts(containerId, ports)
   }
 
   async removePorts(containerId: string, ports: readonly PortRequest[]): Promise<void> {
-    this.sandboxes.removePorts(containerId, ports)
+    this.#changes.removePorts(containerId, ports)
   }
 
   filesOf(containerId: string) {
-    return this.sandboxes.filesOf(containerId)
+    const record = this.registry.get(containerId)
+    return record && this.files.paths(record.filesDir)
   }
 
   // ---- keeping it right ------------------------------------------------------------------------------------------------------------
@@ -309,11 +337,21 @@ export class Controller implements NetworkController {
     for (const { subject, wrong } of findings) this.#repaired(subject, wrong, created.includes(subject) ? 'made anew' : 'set right')
     for (const name of missingPairs) {
       try {
-        if (this.sandboxes.recreatePair(name)) this.#repaired(name, 'link is missing', 'made anew with its container end')
+        if (this.#sandboxes.replug(name)) this.#repaired(name, 'link is missing', 'made anew with its container end')
       } catch (error) {
         this.#o.env.log.error('cannot repair link', { link: name, error: messageOf(error) })
       }
     }
+  }
+
+  /** Puts back what is missing of the firewall. `culprit` is the program that committed the last foreign change. */
+  repairFirewall(culprit = ''): void {
+    const state = this.firewall.isIntact()
+    if (state !== true) this.firewall.ensureTables()
+    const { missing, strange } = this.firewall.sync()
+    const wrong = [state === true ? '' : state, missing > 0 ? `${missing} elements missing` : '', strange > 0 ? `${strange} elements not ours` : '']
+    const text = wrong.filter((part) => part !== '').join(', ')
+    if (text !== '') this.#repaired('nftables table causeway', `${text}${culprit === '' ? '' : ` (changed by ${culprit})`}`, 'put back')
   }
 
   /** Links that carry our mark but that nobody wants are leftovers of a crash. */
@@ -331,10 +369,6 @@ export class Controller implements NetworkController {
     const event: RepairEvent = { at: this.#o.env.clock.now(), subject, wrong, repair }
     this.#o.env.log.warn(`repaired ${subject}: ${wrong}`, { repair })
     for (const listener of this.#repairListeners) listener(event)
-  }
-
-  noteRepair(subject: string, wrong: string, repair: string): void {
-    this.#repaired(subject, wrong, repair)
   }
 
   onEvent(listener: (event: NetworkEvent) => void): () => void {
@@ -357,6 +391,13 @@ export class Controller implements NetworkController {
     this.#repairListeners.clear()
   }
 
+  /** What `host-gateway` stands for: the flag, else the default bridge's gateway. */
+  #hostGateway(): Ip | undefined {
+    const given = this.#o.config.hostGatewayIp?.[0]
+    if (given) return parseIp(given)
+    return this.networks.byName('bridge')?.pools[0]?.gateway
+  }
+
   /** Takes every trace out of the kernel: bridges, tables, sysctls. For `causeway down --all`, when no container runs any more. */
   removeEverything(): void {
     for (const network of this.networks.list()) {
@@ -368,10 +409,6 @@ export class Controller implements NetworkController {
     this.forwarding.restore()
   }
 
-  /** True when a bridge name belongs to one of our networks. */
-  bridgeOf(network: Network): string {
-    return network.driver === 'bridge' ? parseBridgeConfig(network).bridge : ''
-  }
 }
 
 /** Somebody else's device: only addresses and port state are ours. */

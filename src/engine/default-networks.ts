@@ -62,8 +62,7 @@ function ipv4Request(config: NetworkingConfig, rtnl: Rtnl, bridge: string, forei
     const subnet = cidrOf(split.ip, split.length)
     return { subnet, ...range(subnet), ...gateway(subnet, split.ip) }
   }
-  const present = rtnl
-    .addresses({ dev: bridge, family: 4 })
+  const present = (rtnl.link(bridge) === undefined ? [] : rtnl.addresses({ dev: bridge, family: 4 }))
     .map((a) => splitPrefix(a.address))
     .map(({ ip, length }) => ({ ip, subnet: cidrOf(ip, length) }))
   const chosen = present.find((p) => fixed && contains(fixed, ipPrefixCidr(p.ip))) ?? present.find((p) => !fixed || contains(p.subnet, fixed))

@@ -1,4 +1,5 @@
 /** The elements that live objects want in the firewall's sets and maps, counted, and kept equal to the kernel's. */
+import { hasCode } from '../base/errors.ts'
 import type { Nft } from '../kernel/nft.ts'
 import { diffElements, type NftElement } from '../model/nft-element.ts'
 import { ElementLedger } from '../plan/firewall/ledger.ts'
@@ -25,6 +26,12 @@ export class Firewall {
     try {
       this.#nft.change({ add, remove })
     } catch (error) {
+      // somebody flushed the ruleset a moment ago: all of it comes back, this change included
+      if (hasCode(error, 'not-found') && this.isIntact() !== true) {
+        this.ensureTables()
+        this.sync()
+        return
+      }
       this.#ledger.release(wanted)
       this.#ledger.take(unwanted)
       throw error
@@ -45,8 +52,7 @@ export class Firewall {
 
   /** True, or what is wrong with tables, chains or rules. */
   isIntact(): true | string {
-    const answer = this.#nft.isIntact()
-    return answer === false ? 'rules differ' : answer
+    return this.#nft.isIntact()
   }
 
   removeAll(): void {

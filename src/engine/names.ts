@@ -1,7 +1,7 @@
 /** What the embedded DNS and the files of a sandbox should say (pure translations of the model). */
-import type { DnsView } from '../dns/service.ts'
+import type { DnsView } from '../dns/types.ts'
 import type { Network } from '../model/network.ts'
-import type { EndpointRecord, SandboxRecord } from './records.ts'
+import type { EndpointRecord } from './records.ts'
 
 /** Links of an endpoint as aliases that only this sandbox sees: alias -> names it stands for. */
 export function linkAliases(links: readonly string[] | undefined): Record<string, string[]> {
@@ -30,11 +30,4 @@ export function dnsViewOf(
     hasGateway,
     ndotsSet: options.some((o) => /^ndots:[1-9]/.test(o)),
   }
-}
-
-/** Hosts-file lines of a sandbox's endpoints: `IP<TAB>fqdn short`, the address's own names. */
-export function hostsLinesOf(record: SandboxRecord, endpoints: readonly EndpointRecord[]): string[] {
-  const short = record.hostname
-  const names = record.domainname ? `${short}.${record.domainname} ${short}` : short.includes('.') ? `${short} ${short.slice(0, short.indexOf('.'))}` : short
-  return endpoints.flatMap((e) => [e.ipv4, e.ipv6].filter((ip) => ip !== '').map((ip) => `${ip}\t${names}`))
 }

@@ -2,7 +2,7 @@
  * The bridge driver: one Linux bridge per network, one veth pair per endpoint whose container end is born in the sandbox.
  * Isolation, NAT and published ports are elements of the firewall's sets; `icc=false` is bridge-port isolation.
  */
-import { cidrOverlaps, ipPrefixOf, splitPrefix, type Cidr, type Ip } from '../../base/address.ts'
+import { type Cidr, cidrOverlaps, type Ip, ipPrefixOf, type Mac, splitPrefix } from '../../base/address.ts'
 import { NetError } from '../../base/errors.ts'
 import type { Address } from '../../model/kernel-state.ts'
 import type { Network } from '../../model/network.ts'
@@ -21,6 +21,13 @@ function gatewayOf(network: Network): { ipv4: Ip | ''; ipv6: Ip | '' } {
 
 function addressOn(dev: string, subnet: Cidr, ip: Ip): Address {
   return { dev, address: ipPrefixOf(ip, splitPrefix(subnet).length), noDad: ip.includes(':'), scope: 'global' }
+}
+
+/** The same bridge keeps its MAC over restarts: made from the network's id, unicast and locally administered. */
+function bridgeMac(networkId: string): Mac {
+  const first = (Number.parseInt(networkId.slice(0, 2), 16) & 0xfc) | 0x02
+  const rest = networkId.slice(2, 12).match(/../g) as string[]
+  return [first.toString(16).padStart(2, '0'), ...rest].join(':') as Mac
 }
 
 function bridgeSysctls(config: BridgeConfig, network: Network): WantedSysctl[] {
@@ -77,6 +84,9 @@ export const bridgeDriver: Driver = {
       spec: {
         name: config.bridge,
         kind: 'bridge',
+        // set once: a bridge without a MAC of its own takes the lowest of its ports' and changes it as they come and go
+        // (net/bridge/br_stp_if.c br_stp_recalculate_bridge_id), which empties the neighbours' ARP caches
+        mac: bridgeMac(network.id),
         up: true,
         alias: `${ALIAS_PREFIX}network:${network.id}`,
         ...(config.mtu > 0 ? { mtu: config.mtu } : {}),
@@ -142,7 +152,7 @@ export const bridgeDriver: Driver = {
         ],
         routes: [],
       },
-      firewall: { hostIf: endpoint.hostIfname, bridge: config.bridge, mac: endpoint.mac as never, ips, guard: config.sourceGuard },
+      firewall: { hostIf: endpoint.hostIfname, bridge: config.bridge, mac: endpoint.mac as Mac, ips, guard: config.sourceGuard },
     }
   },
 

@@ -1,0 +1,229 @@
+/** The wiring: the one place that makes the parts and connects them. */
+import { mkdirSync, readFileSync } from 'node:fs'
+import { createApiServer } from '../api/server.ts'
+import type { ApiServer } from '../api/server.ts'
+import { type Cidr, parseCidr } from '../base/address.ts'
+import { systemClock } from '../base/clock.ts'
+import { messageOf } from '../base/errors.ts'
+import { hex } from '../base/ids.ts'
+import type { Logger } from '../base/ports.ts'
+import { systemRng } from '../base/rng.ts'
+import { createEventBus } from '../containers/events.ts'
+import { Images } from '../containers/images.ts'
+import { LayerStore } from '../containers/layers.ts'
+import { OverlayRootfs } from '../containers/rootfs.ts'
+import { Containers } from '../containers/service.ts'
+import { Volumes } from '../containers/volumes.ts'
+import { parseResolvConf, readHostResolv, watchHostResolv } from '../dns/host-resolv.ts'
+import { DnsService } from '../dns/service.ts'
+import { Controller } from '../engine/controller.ts'
+import { Guardian } from '../engine/guardian.ts'
+import { type Check, examine, findProgram } from '../insight/doctor.ts'
+import { interfaceCounters } from '../insight/interface-counters.ts'
+import { vethRows } from '../insight/veth.ts'
+import { hostSubnets } from '../ipam/host-subnets.ts'
+import { AddressSpace } from '../ipam/address-space.ts'
+import { Nft } from '../kernel/nft.ts'
+import { openRtnl } from '../kernel/rtnl.ts'
+import { socketTable } from '../kernel/sockets.ts'
+import { dump } from '../store/types.ts'
+import { openLmdbStore } from '../store/lmdb-store.ts'
+import { bootId } from '../sys/pidfile.ts'
+import { initNetns } from '../sys/netns.ts'
+import { Reactor } from '../sys/reactor.ts'
+import { tryReadSysctl } from '../sys/sysctl.ts'
+import type { DaemonConfig } from './config.ts'
+import { chooseDefaultBridge } from './default-bridge.ts'
+import { systemInfo, versionFacts } from './system-info.ts'
+
+export interface RunningEngine {
+  readonly api: ApiServer
+  /** Stops serving and watching; containers go on. When none runs, everything of ours leaves the kernel. */
+  close(): Promise<void>
+}
+
+/** Builds the engine and takes up whatever an earlier one left. Throws when the default bridge or the store cannot be had. */
+export async function startEngine(config: DaemonConfig, log: Logger, onShutdown: () => void): Promise<RunningEngine> {
+  await initNetns()
+  mkdirSync(config.dataRoot, { recursive: true, mode: 0o711 })
+  mkdirSync(`${config.execRoot}/netns`, { recursive: true, mode: 0o755 })
+  const clock = systemClock
+  const rng = systemRng
+  const store = openLmdbStore({ dir: `${config.dataRoot}/store`, bootId: bootId(), clock, logger: log })
+  const [reactor, dns] = await Promise.all([Reactor.start({ logger: log }), DnsService.start({ logger: log })])
+  const rtnl = openRtnl()
+  const nft = Nft.open()
+
+  let hostId = store.get<string>('host')
+  if (hostId === undefined) {
+    hostId = hex(rng.bytes(16))
+    store.put('host', hostId)
+  }
+  const pools = config.networking.addressPools?.map((p) => ({ base: parseCidr(p.base), size: p.size }))
+  const ipam = new AddressSpace({ hostId, ...(pools ? { pools } : {}) })
+  const reserved = (): readonly Cidr[] => {
+    const { reserved: near, avoid } = hostSubnets({
+      routes: rtnl.routes({ table: 'all' }),
+      nameservers: parseResolvConf(readHostResolv().text).nameservers,
+      ownDevices: new Set(controller.host.wantedNames()),
+    })
+    return [...near, ...avoid]
+  }
+  const device = chooseDefaultBridge(rtnl, log)
+  const controller = new Controller({
+    env: { store, rtnl, nft, dns, clock, rng, log, netnsDir: `${config.execRoot}/netns` },
+    config: { ...config.networking, defaultBridgeName: device },
+    ipam,
+    sockets: socketTable(),
+    ephemeral: ephemeralPorts,
+    reserved,
+    hostFile: () => ({ path: '/etc/hosts', text: readOptional('/etc/hosts') }),
+  })
+  controller.start()
+
+  const events = createEventBus(clock, (error) => log.warn('event listener failed', { error: messageOf(error) }))
+  controller.onEvent((event) =>
+    events.publish({
+      Type: 'network',
+      Action: event.action,
+      Actor: {
+        ID: event.network.id,
+        Attributes: { name: event.network.name, type: event.network.driver, ...(event.containerId ? { container: event.containerId } : {}), ...event.attributes },
+      },
+    }),
+  )
+  const layers = new LayerStore(config.dataRoot)
+  // images, root file systems, volumes and containers ask each other who uses what; the arrows are tied here
+  const late: { containers?: Containers } = {}
+  const allContainers = () => late.containers?.list() ?? []
+  const images: Images = new Images({
+    store,
+    layers,
+    clock,
+    events,
+    usersOf: (imageId) => allContainers().filter((c) => c.imageId === imageId).map((c) => ({ id: c.id, isRunning: c.state.status === 'running' || c.state.status === 'paused' })),
+    layersHeld: () => rootfs.layersInUse(),
+  })
+  const rootfs: OverlayRootfs = new OverlayRootfs({
+    root: config.dataRoot,
+    store,
+    layers,
+    image: (imageId) => images.get(imageId),
+    liveRoot: (id) => {
+      const pid = late.containers?.find(id)?.state.pid ?? 0
+      return pid > 0 ? `/proc/${pid}/root` : undefined
+    },
+    nameOf: (id) => late.containers?.find(id)?.name,
+  })
+  const volumes = new Volumes({
+    root: config.dataRoot,
+    store,
+    clock,
+    rng,
+    events,
+    usersOf: (name) => allContainers().filter((c) => c.mounts.some((m) => m.Type === 'volume' && m.Name === name)).map((c) => c.id),
+  })
+  const containers = new Containers({
+    root: config.dataRoot,
+    run: config.execRoot,
+    controller,
+    images,
+    volumes,
+    rootfs,
+    store,
+    clock,
+    rng,
+    log,
+    events,
+    reactor,
+    ...(config.runtime ? { runtime: config.runtime } : {}),
+    interfaceCounters: (id) => interfaceCounters(controller, id),
+  })
+  late.containers = containers
+
+  const live = await containers.restore()
+  await controller.restore(live)
+  await rootfs.restore(live)
+  await volumes.restore((message, fields) => log.warn(message, fields))
+  await images.restore()
+
+  const repairs: unknown[] = []
+  controller.onRepair((event) => {
+    repairs.push(event)
+    if (repairs.length > 256) repairs.shift()
+  })
+  const guardian = new Guardian({ controller, clock, log, pid: process.pid })
+  guardian.start(reactor)
+  const followResolver = () => {
+    const resolv = readHostResolv()
+    controller.files.hostChanged(resolv)
+    dns.setHostUpstreams(parseResolvConf(resolv.text).nameservers.map((ip) => ({ ip })))
+    controller.hostRoutes.forget()
+  }
+  followResolver()
+  const stopFollowing = watchHostResolv(clock, followResolver)
+  await containers.startPending()
+
+  const runtimePath = findProgram(config.runtime || 'runc') ?? config.runtime
+  const api = await createApiServer({
+    controller,
+    containers,
+    images,
+    volumes,
+    events,
+    clock,
+    log,
+    info: () => systemInfo(hostId, config, { name: 'runc', path: runtimePath ?? '' }),
+    version: versionFacts({ name: 'runc', version: '' }),
+    shutdown: onShutdown,
+    veth: () => vethRows({ controller, containers, rtnl }),
+    doctor: () => doctor(config),
+    debugState: () => ({ store: dump(store), repairs: repairs.slice() }),
+  })
+  return {
+    api,
+    async close() {
+      guardian.close()
+      stopFollowing()
+      await api.close()
+      containers.close()
+      const idle = controller.registry.all().every((record) => record.mode === 'host')
+      if (idle) {
+        controller.removeEverything()
+      } else log.info('containers go on; `causeway up` takes them up again', { sandboxes: controller.registry.all().length })
+      await controller.close()
+      await dns.close()
+      await reactor.close()
+      nft.close()
+      rtnl.close()
+      await store.close()
+    },
+  }
+}
+
+function ephemeralPorts(): { first: number; last: number } {
+  const [first, last] = (tryReadSysctl('net/ipv4/ip_local_port_range') ?? '49153\t65535').split(/\s+/).map(Number) as [number, number]
+  return { first, last }
+}
+
+function readOptional(path: string): string {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch {
+    return '127.0.0.1\tlocalhost\n'
+  }
+}
+
+const PROGRAMS = [
+  { name: 'runc', need: 'no container can be started: install runc' },
+  { name: 'conmon', need: 'no container can be started: install conmon' },
+  { name: 'busybox', need: '`causeway image bootstrap` has nothing to make an image of: install busybox-static' },
+  { name: 'skopeo', need: 'images cannot be pulled or pushed: install skopeo' },
+  { name: 'nft', need: 'nothing; people read the rules with it' },
+  { name: 'conntrack', need: 'nothing; people read flows with it' },
+]
+
+function doctor(config: DaemonConfig): Check[] {
+  const firewalls: Check[] = []
+  return examine(`${config.execRoot}/netns/doctor`, PROGRAMS, firewalls)
+}

@@ -1,0 +1,123 @@
+/**
+ * Watches the kernel and has repaired what somebody else broke. Notifications are only hints: an event that agrees with what is
+ * wanted is dropped at once, everything else leads to a look at the kernel itself. Our own changes echo here and cost a comparison.
+ */
+import { messageOf } from '../base/errors.ts'
+import type { Clock, Logger } from '../base/ports.ts'
+import { type KernelEvent, type KernelWatch, watchKernel } from '../kernel/watch.ts'
+import type { Link } from '../model/kernel-state.ts'
+import { planLink } from '../plan/links.ts'
+import type { Reactor } from '../sys/reactor.ts'
+import type { Controller } from './controller.ts'
+
+/** Events come in bursts: one look answers all of them. */
+const SETTLE_MS = 5
+
+export class Guardian {
+  readonly #controller: Controller
+  readonly #clock: Clock
+  readonly #log: Logger
+  readonly #pid: number
+  readonly #suspects = new Set<string>()
+  #watch: KernelWatch | undefined
+  #lookAll = false
+  #lookFirewall = false
+  #culprit = ''
+  #pending: (() => void) | undefined
+
+  constructor(options: { controller: Controller; clock: Clock; log: Logger; pid: number }) {
+    this.#controller = options.controller
+    this.#clock = options.clock
+    this.#log = options.log
+    this.#pid = options.pid
+  }
+
+  start(reactor: Reactor): void {
+    this.#watch = watchKernel(reactor, undefined, ['link', 'addr4', 'addr6', 'route4', 'route6', 'nft'], (events) => {
+      for (const event of events) this.#see(event)
+    })
+  }
+
+  close(): void {
+    this.#watch?.close()
+    this.#pending?.()
+  }
+
+  #see(event: KernelEvent): void {
+    const { host, forwarding } = this.#controller
+    switch (event.kind) {
+      case 'link': {
+        const { link, change } = event
+        if (!host.isWanted(link.name)) {
+          if (change === 'new' && !link.loopback && link.up && link.master === 0 && !link.alias.startsWith('causeway:')) forwarding.interfaceAppeared(link.name)
+          return
+        }
+        if (change === 'delete' || !this.#agrees(link)) this.#suspect(link.name)
+        return
+      }
+      case 'port':
+        if (event.change === 'delete' && host.isWanted(event.dev)) this.#suspect(event.dev)
+        return
+      case 'addr':
+        if (event.change === 'delete' && host.wanted(event.addr.dev)?.addresses.some((a) => a.address === event.addr.address)) this.#suspect(event.addr.dev)
+        return
+      case 'route':
+        if (event.route.dev === undefined || !host.isWanted(event.route.dev)) this.#controller.hostRoutes.forget()
+        return
+      case 'nft':
+        if (event.pid === this.#pid) return
+        if (event.process) this.#culprit = `${event.process} (pid ${event.pid ?? '?'})`
+        this.#lookFirewall = true
+        this.#look()
+        return
+      case 'overrun':
+        this.#lookAll = true
+        this.#lookFirewall = true
+        this.#look()
+        return
+      case 'neigh':
+        return
+    }
+  }
+
+  /** The event's own values already say that nothing is wrong. Addresses are not in it and not judged. */
+  #agrees(link: Link): boolean {
+    const want = this.#controller.host.wanted(link.name)
+    if (want === undefined) return true
+    const plan = planLink(
+      { ...want, addresses: [] },
+      { link: () => link, nameOf: (index) => this.#controller.host.rtnl.link(index)?.name, addressesOf: () => [] },
+    )
+    return plan.steps.length === 0
+  }
+
+  #suspect(name: string): void {
+    this.#suspects.add(name)
+    this.#look()
+  }
+
+  #look(): void {
+    this.#pending ??= this.#clock.after(SETTLE_MS, () => {
+      this.#pending = undefined
+      try {
+        this.#repair()
+      } catch (error) {
+        this.#log.error('repair failed', { error: messageOf(error) })
+      }
+    })
+  }
+
+  #repair(): void {
+    const names = [...this.#suspects].filter((name) => this.#controller.host.isWanted(name))
+    this.#suspects.clear()
+    if (this.#lookFirewall) {
+      this.#lookFirewall = false
+      this.#controller.repairFirewall(this.#culprit)
+      this.#culprit = ''
+    }
+    if (this.#lookAll) {
+      this.#lookAll = false
+      this.#controller.repairLinks()
+    } else if (names.length > 0) this.#controller.repairLinks(names)
+  }
+}

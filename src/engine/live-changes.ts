@@ -1,0 +1,208 @@
+/** Changes of a running container's network: connect, disconnect, rename, ports. Nothing is cut that need not be. */
+import { messageOf, NetError } from '../base/errors.ts'
+import type { EndpointInfo, EndpointSettings, PortBinding, PortRequest } from '../model/endpoint.ts'
+import { checkEndpointSettings, dnsNamesOf } from './endpoint-rules.ts'
+import type { SandboxRecord } from './records.ts'
+import { type DefaultRoute, SandboxKernel } from './sandbox-kernel.ts'
+import {
+  forgetAddressFlows,
+  forgetPortFlows,
+  type Parts,
+  plugIn,
+  publishNames,
+  resolverView,
+  startResolver,
+  withdrawNames,
+} from './sandbox-parts.ts'
+import { UndoStack } from './undo.ts'
+
+export class LiveChanges {
+  readonly #parts: Parts
+
+  constructor(parts: Parts) {
+    this.#parts = parts
+  }
+
+  connect(containerId: string, ref: string, settings: EndpointSettings): EndpointInfo {
+    const { env, networks, registry, attachments, reserver, firewall } = this.#parts
+    const before = this.#require(containerId)
+    const network = networks.get(ref)
+    if (before.mode === 'host' || network.driver === 'host')
+      throw new NetError('invalid', 'cannot connect container to host network - container must be created in host network mode')
+    if (before.endpoints.some((e) => e.networkId === network.id))
+      throw new NetError('denied', `endpoint with name ${before.containerName} already exists in network ${network.name}`)
+    if (network.driver === 'null' || attachments.of(before).some((at) => at.network.driver === 'null'))
+      throw new NetError('invalid', 'container cannot be connected to multiple networks with one of the networks in private (none) mode')
+    checkEndpointSettings(network.name, network, settings)
+    const undo = new UndoStack()
+    try {
+      return SandboxKernel.with(before.key, (kernel) => {
+        const endpoint = reserver.reserve(before, network, settings, before.endpoints, undo, kernel.ifnames())
+        let record: SandboxRecord = { ...before, endpoints: [...before.endpoints, endpoint] }
+        registry.save(record)
+        undo.defer('record', () => registry.save(before))
+        const at = { record: endpoint, network }
+        plugIn(this.#parts, kernel, at, record, undo)
+        record = startResolver(this.#parts, kernel, record, undo)
+        const elements = attachments.endpointElements(at)
+        firewall.change(elements)
+        undo.defer('firewall elements', () => firewall.change([], elements))
+        publishNames(this.#parts, endpoint, undo)
+        this.#settle(kernel, before, record, undo)
+        undo.commit()
+        this.#parts.emit('connect', network, containerId)
+        return attachments.info(endpoint)
+      })
+    } catch (cause) {
+      for (const error of undo.unwind()) env.log.error('cleanup after a failed connect is incomplete', { error: error.message })
+      throw cause
+    }
+  }
+
+  disconnect(containerId: string, ref: string): void {
+    const { env, networks, attachments, reserver, firewall, host } = this.#parts
+    const before = this.#require(containerId)
+    const network = networks.find(ref)
+    const endpoint = before.endpoints.find((e) => e.networkId === network?.id || e.networkName === ref || e.networkId === ref)
+    if (endpoint === undefined)
+      throw new NetError('internal', `container ${before.containerId} is not connected to network ${network?.name ?? ref}`)
+    if (before.mode === 'host')
+      throw new NetError('invalid', 'cannot disconnect container from host network - container was created in host network mode')
+    const after: SandboxRecord = { ...before, endpoints: before.endpoints.filter((e) => e !== endpoint) }
+    const undo = new UndoStack()
+    withdrawNames(this.#parts, endpoint)
+    SandboxKernel.with(before.key, (kernel) => this.#settle(kernel, before, after, undo))
+    // the source guard forgets the port's addresses first: what the old interface still sends is dropped
+    if (network) firewall.change([], attachments.endpointElements({ record: endpoint, network }))
+    if (endpoint.hostIfname !== '') {
+      const gone = host.release([endpoint.hostIfname])
+      gone.catch((error) => env.log.warn('cannot delete link', { link: endpoint.hostIfname, error: messageOf(error) }))
+    }
+    forgetAddressFlows([endpoint])
+    reserver.release(endpoint)
+    undo.commit()
+    if (network) this.#parts.emit('disconnect', network, containerId)
+  }
+
+  /** After the set of endpoints changed: default routes, published ports, resolver view, files, record. */
+  #settle(kernel: SandboxKernel, before: SandboxRecord, after: SandboxRecord, undo: UndoStack): void {
+    const { attachments, registry, env, files } = this.#parts
+    const old = attachments.defaultRoutes(before)
+    const now = attachments.defaultRoutes(after)
+    if (!same(old, now)) {
+      moveRoutes(kernel, old, now)
+      undo.defer('default route', () => SandboxKernel.with(before.key, (k) => moveRoutes(k, now, old)))
+    }
+    let record = after
+    if (!same(attachments.publishTarget(before), attachments.publishTarget(after))) record = this.#movePorts(before, after, undo)
+    if (record.dnsPorts.udp !== 0) {
+      env.dns.setView(record.id, resolverView(this.#parts, record))
+      if (before.dnsPorts.udp !== 0) undo.defer('resolver view', () => env.dns.setView(before.id, resolverView(this.#parts, before)))
+    }
+    files.update(before, record)
+    undo.defer('files', () => files.update(record, before))
+    registry.save(record)
+  }
+
+  /** Published ports go to another gateway endpoint. Host ports keep their numbers. */
+  #movePorts(before: SandboxRecord, after: SandboxRecord, undo: UndoStack): SandboxRecord {
+    const { attachments, firewall, ports } = this.#parts
+    const oldTarget = attachments.publishTarget(before)
+    const oldElements = attachments.portElements(before)
+    ports.withdraw(before.id, before.ports)
+    undo.defer('published ports', () => {
+      if (oldTarget) ports.restore(oldTarget, before.ports)
+    })
+    const target = attachments.publishTarget(after)
+    const bindings = target ? ports.publish(target, sticky(after.portRequests, before.ports)) : []
+    undo.defer('moved ports', () => ports.withdraw(after.id, bindings))
+    const record = { ...after, ports: bindings }
+    const elements = attachments.portElements(record)
+    firewall.change(elements, oldElements)
+    undo.defer('port elements', () => firewall.change(oldElements, elements))
+    forgetPortFlows(before.ports)
+    return record
+  }
+
+  rename(containerId: string, name: string): void {
+    const { registry } = this.#parts
+    const before = registry.get(containerId)
+    if (before === undefined) return
+    const endpoints = before.endpoints.map((e) =>
+      e.dnsNames.length === 0 ? e : { ...e, dnsNames: dnsNamesOf(name, e.settings.aliases ?? [], containerId, before.hostname) },
+    )
+    registry.save({ ...before, containerName: name, endpoints })
+    for (const e of endpoints) publishNames(this.#parts, e)
+  }
+
+  addPorts(containerId: string, requests: readonly PortRequest[]): readonly PortBinding[] {
+    const { attachments, firewall, ports, registry } = this.#parts
+    const before = this.#require(containerId)
+    if (before.mode === 'host') throw new NetError('invalid', 'a container in host network mode has no ports to publish: it listens on the host itself')
+    const target = attachments.publishTarget(before)
+    if (target === undefined)
+      throw new NetError('denied', `container ${before.containerName} is on no network that can publish ports: connect it to one that is not internal`)
+    const bindings = ports.publish(target, requests)
+    try {
+      firewall.change(attachments.portElements(before, bindings))
+    } catch (error) {
+      ports.withdraw(before.id, bindings)
+      throw error
+    }
+    registry.save({ ...before, ports: [...before.ports, ...bindings], portRequests: [...before.portRequests, ...requests] })
+    forgetPortFlows(bindings)
+    return bindings
+  }
+
+  removePorts(containerId: string, requests: readonly PortRequest[]): void {
+    const { attachments, firewall, ports, registry } = this.#parts
+    const before = this.#require(containerId)
+    for (const request of requests)
+      if (!before.ports.some((b) => isMeant(b, request)))
+        throw new NetError(
+          'not-found',
+          `container ${before.containerName} publishes no port ${request.hostPort || '*'}->${request.containerPort || '*'}/${request.proto}`,
+        )
+    const gone = before.ports.filter((b) => requests.some((r) => isMeant(b, r)))
+    const stays = (p: PortRequest) => !gone.some((b) => b.proto === p.proto && b.containerPort === p.containerPort && (p.hostPort === 0 || p.hostPort === b.hostPort))
+    firewall.change([], attachments.portElements(before, gone))
+    ports.withdraw(before.id, gone)
+    registry.save({ ...before, ports: before.ports.filter((b) => !gone.includes(b)), portRequests: before.portRequests.filter(stays) })
+    forgetPortFlows(gone)
+  }
+
+  #require(containerId: string): SandboxRecord {
+    const record = this.#parts.registry.get(containerId)
+    if (record === undefined) throw new NetError('conflict', `container ${containerId.slice(0, 12)} is not running`)
+    return record
+  }
+}
+
+const same = (a: unknown, b: unknown) => JSON.stringify(a) === JSON.stringify(b)
+
+function moveRoutes(kernel: SandboxKernel, from: readonly DefaultRoute[], to: readonly DefaultRoute[]): void {
+  for (const family of [4, 6] as const) {
+    const next = to.find((r) => r.family === family)
+    if (!same(from.find((r) => r.family === family), next)) kernel.setDefaultRoute(family, next)
+  }
+}
+
+/** Requests that left the choice of the host port open ask for the one they had. */
+function sticky(requests: readonly PortRequest[], bindings: readonly PortBinding[]): PortRequest[] {
+  return requests.map((r) => {
+    const open = r.hostPort === 0 || r.hostPort !== r.hostPortEnd
+    const old = open ? bindings.find((b) => b.proto === r.proto && b.containerPort === r.containerPort && b.hostPort !== 0) : undefined
+    return old ? { ...r, hostPort: old.hostPort, hostPortEnd: old.hostPort } : r
+  })
+}
+
+/** Zero ports and an empty address in the request stand for any. */
+function isMeant(b: PortBinding, r: PortRequest): boolean {
+  return (
+    b.proto === r.proto &&
+    (r.containerPort === 0 || b.containerPort === r.containerPort) &&
+    (r.hostPort === 0 || b.hostPort === r.hostPort) &&
+    (r.hostIp === '' || b.hostIp === r.hostIp)
+  )
+}
+

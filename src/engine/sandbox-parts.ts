@@ -1,0 +1,87 @@
+/** What opening, changing and restoring sandboxes share: the parts they work with and the small steps they have in common. */
+import type { DnsView } from '../dns/types.ts'
+import { flushAddress, flushPort } from '../kernel/conntrack.ts'
+import { installDnsRedirect } from '../kernel/sandbox-dns.ts'
+import type { PortBinding } from '../model/endpoint.ts'
+import type { Network } from '../model/network.ts'
+import { announce } from './announce.ts'
+import { type Attached, type Attachments, isUserDefined } from './attachments.ts'
+import type { EndpointReserver } from './endpoint-reserve.ts'
+import type { Environment } from './environment.ts'
+import type { Firewall } from './firewall.ts'
+import type { HostKernel } from './host-kernel.ts'
+import { dnsViewOf } from './names.ts'
+import type { Networks } from './networks.ts'
+import type { PortMapper } from './port-mapper.ts'
+import type { EndpointRecord, SandboxRecord } from './records.ts'
+import type { SandboxFiles } from './sandbox-files.ts'
+import { defaultRouteStep, type SandboxKernel } from './sandbox-kernel.ts'
+import type { SandboxRegistry } from './sandbox-registry.ts'
+import type { UndoStack } from './undo.ts'
+
+export interface Parts {
+  readonly env: Environment
+  readonly networks: Networks
+  readonly registry: SandboxRegistry
+  readonly attachments: Attachments
+  readonly reserver: EndpointReserver
+  readonly host: HostKernel
+  readonly firewall: Firewall
+  readonly ports: PortMapper
+  readonly files: SandboxFiles
+  readonly emit: (action: 'connect' | 'disconnect', network: Network, containerId: string) => void
+}
+
+/** Creates an endpoint's veth pair and configures its inner end, with the default routes that lead over it. */
+export function plugIn(parts: Parts, kernel: SandboxKernel, at: Attached, record: SandboxRecord, undo?: UndoStack): void {
+  const { hostIfname, ifname } = at.record
+  const wanted = parts.attachments.wanted(at, kernel.ns.fd)
+  parts.host.create(wanted.link)
+  undo?.defer(`link ${hostIfname}`, () => parts.host.releaseNow([hostIfname]))
+  const routes = parts.attachments.defaultRoutes(record).filter((route) => route.ifname === ifname)
+  kernel.configure(wanted.inside, routes.map(defaultRouteStep))
+  announce(kernel, [parts.attachments.announcement(at)], parts.env.clock)
+}
+
+/** What the resolver should answer for a sandbox. */
+export function resolverView(parts: Parts, record: SandboxRecord): DnsView {
+  const resolver = parts.files.resolver(record)
+  const networks = parts.attachments.inGatewayOrder(record).filter(({ network }) => isUserDefined(network))
+  return dnsViewOf(networks, resolver.upstreams, parts.attachments.defaultRoutes(record).length > 0, resolver.options)
+}
+
+/** Opens the resolver of a sandbox that needs one and has none yet. */
+export function startResolver(parts: Parts, kernel: SandboxKernel, record: SandboxRecord, undo: UndoStack): SandboxRecord {
+  if (record.dnsPorts.udp !== 0 || !parts.attachments.hasInternalDns(record)) return record
+  const { udpPort, tcpPort } = parts.env.dns.addSandbox(record.id, kernel.ns, resolverView(parts, record))
+  undo.defer('resolver', () => parts.env.dns.removeSandbox(record.id))
+  const dnsPorts = { udp: udpPort, tcp: tcpPort }
+  installDnsRedirect(kernel.ns, dnsPorts)
+  return { ...record, dnsPorts }
+}
+
+export function publishNames(parts: Parts, e: EndpointRecord, undo?: UndoStack): void {
+  if (e.dnsNames.length === 0) return
+  parts.env.dns.setEndpoint(e.networkId, {
+    endpointId: e.id,
+    names: e.dnsNames,
+    ...(e.ipv4 === '' ? {} : { ipv4: e.ipv4 }),
+    ...(e.ipv6 === '' ? {} : { ipv6: e.ipv6 }),
+  })
+  undo?.defer('names', () => parts.env.dns.removeEndpoint(e.networkId, e.id))
+}
+
+export function withdrawNames(parts: Parts, e: EndpointRecord): void {
+  if (e.dnsNames.length > 0) parts.env.dns.removeEndpoint(e.networkId, e.id)
+}
+
+/** A udp flow that was translated by an old mapping would go on with it: exactly those flows are forgotten. */
+export function forgetPortFlows(bindings: readonly PortBinding[]): void {
+  for (const b of bindings)
+    if (b.proto === 'udp' && b.count === 1 && b.hostPort !== 0) flushPort({ proto: 'udp', ip: b.hostIp, port: b.hostPort })
+}
+
+/** Flows of addresses that are about to belong to somebody else. */
+export function forgetAddressFlows(endpoints: readonly EndpointRecord[]): void {
+  for (const e of endpoints) for (const ip of [e.ipv4, e.ipv6]) if (ip !== '') flushAddress(ip)
+}
