@@ -21,8 +21,15 @@ function normalize(names: readonly string[], field: string): string[] {
   })
 }
 
-/** Effective capability names. `ALL` in add means all but the dropped; in drop, none but the added. Throws `invalid`. */
-export function capabilitiesOf(add: readonly string[], drop: readonly string[], privileged: boolean): string[] {
+/**
+ * Effective capability names. `ALL` in add means all but the dropped; in drop, none but the added. What the engine itself does not have
+ * (`available`, a bit mask) nobody can be given: the kernel would refuse the whole start. Throws `invalid`.
+ */
+export function capabilitiesOf(add: readonly string[], drop: readonly string[], privileged: boolean, available = ~0n): string[] {
+  return chosen(add, drop, privileged).filter((name) => (available >> BigInt(ALL.indexOf(name))) & 1n)
+}
+
+function chosen(add: readonly string[], drop: readonly string[], privileged: boolean): string[] {
   const plus = normalize(add, 'CapAdd')
   const minus = normalize(drop, 'CapDrop')
   if (privileged) return [...ALL]

@@ -8,7 +8,7 @@ import { ExitWatch } from './exit-watch.ts'
 import { exitCodeOf, type Monitor, writeWindowSize } from './monitor.ts'
 import type { Entry, Registry } from './registry.ts'
 import { buildExecProcess, specJson } from './spec.ts'
-import { groupAddOf, userIn } from './start-facts.ts'
+import { execFacts } from './start-facts.ts'
 import { StreamHub } from './stream-hub.ts'
 import type { AttachSession, ExecConfig, ExecInfo } from './types.ts'
 
@@ -129,10 +129,9 @@ export class Execs {
     const exitDir = `${bundle}/exit`
     mkdirSync(exitDir, { recursive: true })
     const rootfs = await deps.rootfs.mount(record.id)
-    const user = userIn(rootfs, exec.config.User || record.config.User || '', groupAddOf(record))
-    const hostname = record.config.Hostname || record.id.slice(0, 12)
+    const facts = execFacts(record, rootfs, exec.config.User ?? '')
     const config = size === undefined ? exec.config : { ...exec.config, ConsoleSize: size }
-    writeFileSync(`${bundle}/process.json`, specJson(buildExecProcess(record, config, user, hostname)))
+    writeFileSync(`${bundle}/process.json`, specJson(buildExecProcess(record, config, facts)))
     exec.watch = new ExitWatch(exitDir, deps.reactor)
     const tty = exec.config.Tty === true
     const options = { terminal: tty, stdin: attached && exec.config.AttachStdin === true, leaveStdinOpen: tty, logPath: undefined }

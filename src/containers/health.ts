@@ -6,7 +6,7 @@ import type { ContainerDeps } from './deps.ts'
 import type { Monitor, MonitorPaths } from './monitor.ts'
 import type { Entry, Registry } from './registry.ts'
 import { buildExecProcess, specJson } from './spec.ts'
-import { groupAddOf, userIn } from './start-facts.ts'
+import { execFacts } from './start-facts.ts'
 import { rfc3339 } from './time.ts'
 
 export interface HealthParts {
@@ -93,9 +93,8 @@ async function runInContainer(
 ): Promise<{ code: number; output: string }> {
   const { record } = entry
   const file = `${parts.paths.bundle}/health.json`
-  const user = userIn(await parts.deps.rootfs.mount(record.id), record.config.User ?? '', groupAddOf(record))
-  const hostname = record.config.Hostname || record.id.slice(0, 12)
-  writeFileSync(file, specJson(buildExecProcess(record, { Cmd: [...command] }, user, hostname)))
+  const facts = execFacts(record, await parts.deps.rootfs.mount(record.id), '')
+  writeFileSync(file, specJson(buildExecProcess(record, { Cmd: [...command] }, facts)))
   try {
     const result = await run(parts.monitor.execCommand(record.id, parts.paths.runtimeRoot, file), { timeoutMs })
     if (result.code === 137) return { code: -1, output: `Health check exceeded timeout (${timeoutMs / 1000}s)` }

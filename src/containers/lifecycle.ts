@@ -7,7 +7,7 @@
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { messageOf, NetError } from '../base/errors.ts'
 import type { Cgroups } from '../sys/cgroup.ts'
-import { run, sendSignal, startTimeOf } from '../sys/process.ts'
+import { ownCapabilities, run, sendSignal, startTimeOf } from '../sys/process.ts'
 import type { ContainerDeps } from './deps.ts'
 import { type Exit, ExitWatch } from './exit-watch.ts'
 import { startHealth } from './health.ts'
@@ -131,6 +131,7 @@ export class Lifecycle {
       init: hostConfig.Init === true ? initProgram() : undefined,
       cgroupVersion: cgroups.version,
       cgroupPath: cgroupPathOf(record),
+      availableCapabilities: ownCapabilities(),
     })
     writeFileSync(`${paths.bundle}/config.json`, specJson(spec))
     const started = await monitor.create(record.id, paths, this.#monitorOptions(entry))
@@ -196,8 +197,10 @@ export class Lifecycle {
       entry.stopHealth = undefined
       const oomKilled = cgroups.oomKills(cgroupPathOf(record)) > 0
       const exitCode = exit.code ?? UNKNOWN_EXIT
-      const finished = exit.at > 0 ? exit.at : deps.clock.now()
-      const ranMs = finished - secondsOf(record.state.startedAt) * 1000
+      // the kernel's file times are up to a tick behind the clock
+      const started = secondsOf(record.state.startedAt) * 1000
+      const finished = Math.max(exit.at > 0 ? exit.at : deps.clock.now(), started)
+      const ranMs = finished - started
       const restart = !this.#closed && !wasAway && shouldRestart(restartPolicyOf(record.hostConfig), { ...record, exitCode })
       const { live: _live, ...rest } = record
       entry.record = rest

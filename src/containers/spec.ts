@@ -41,7 +41,11 @@ export interface StartFacts {
   readonly init: string | undefined
   readonly cgroupVersion: 1 | 2
   readonly cgroupPath: string
+  /** Bit mask of the capabilities that can be given at all. */
+  readonly availableCapabilities: bigint
 }
+
+export type ExecFacts = Pick<StartFacts, 'user' | 'hostname' | 'availableCapabilities'>
 
 const DEFAULT_PATH = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 const MASKED_PATHS =
@@ -81,7 +85,7 @@ export function mergeEnv(base: readonly string[], over: readonly string[]): stri
 export function buildSpec(record: ContainerRecord, facts: StartFacts): object {
   const host = record.hostConfig
   const privileged = host.Privileged === true
-  const capabilities = capabilitiesOf(host.CapAdd ?? [], host.CapDrop ?? [], privileged)
+  const capabilities = capabilitiesOf(host.CapAdd ?? [], host.CapDrop ?? [], privileged, facts.availableCapabilities)
   const argv = [record.path, ...record.args]
   return {
     ociVersion: '1.0.2',
@@ -114,10 +118,11 @@ export function buildSpec(record: ContainerRecord, facts: StartFacts): object {
 }
 
 /** The process of `docker exec`, in the OCI form that `runc exec --process` reads. */
-export function buildExecProcess(record: ContainerRecord, exec: ExecConfig, user: ProcessUser, hostname: string): object {
+export function buildExecProcess(record: ContainerRecord, exec: ExecConfig, facts: ExecFacts): object {
+  const { user, hostname, availableCapabilities } = facts
   const host = record.hostConfig
   const privileged = exec.Privileged === true || host.Privileged === true
-  const capabilities = capabilitiesOf(host.CapAdd ?? [], host.CapDrop ?? [], privileged)
+  const capabilities = capabilitiesOf(host.CapAdd ?? [], host.CapDrop ?? [], privileged, availableCapabilities)
   const base = environmentOf({ ...record, config: { ...record.config, Tty: exec.Tty === true } }, { hostname, linkEnv: [], user })
   return {
     terminal: exec.Tty === true,

@@ -2,12 +2,12 @@
 import { closeSync, existsSync, readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs'
 import { posix } from 'node:path'
 import { NetError } from '../base/errors.ts'
-import { findProgram } from '../sys/process.ts'
+import { findProgram, ownCapabilities } from '../sys/process.ts'
 import { below, openRoot, tryOpenInRoot } from '../sys/rooted.ts'
 import { objects, strings, text } from './fields.ts'
 import { type ProcessUser, resolveUser } from './passwd.ts'
 import type { ContainerRecord } from './record.ts'
-import type { SpecDevice } from './spec.ts'
+import type { ExecFacts, SpecDevice } from './spec.ts'
 import type { HostConfig } from './types.ts'
 
 /** Non-blocking: an image may hold a FIFO where a file is expected. */
@@ -123,4 +123,13 @@ function nodesBelow(dir: string): SpecDevice[] {
 
 export function groupAddOf(record: ContainerRecord): readonly string[] {
   return strings(record.hostConfig, 'GroupAdd')
+}
+
+/** For another process in a running container. `user` '' = the container's own. */
+export function execFacts(record: ContainerRecord, rootfs: string, user: string): ExecFacts {
+  return {
+    user: userIn(rootfs, user || record.config.User || '', groupAddOf(record)),
+    hostname: record.config.Hostname || record.id.slice(0, 12),
+    availableCapabilities: ownCapabilities(),
+  }
 }

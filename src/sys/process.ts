@@ -163,3 +163,9 @@ export function hostCpuNs(): number {
 export function hostMemoryBytes(): number {
   return Number(/MemTotal:\s+(\d+)/.exec(readFileSync('/proc/meminfo', 'utf8'))?.[1] ?? 0) * 1024
 }
+
+/** Capabilities that this process can hand on to its children, as a bit mask. */
+export function ownCapabilities(): bigint {
+  const mask = /CapBnd:\s+([0-9a-f]+)/.exec(readFileSync('/proc/self/status', 'utf8'))?.[1]
+  return mask === undefined ? ~0n : BigInt(`0x${mask}`)
+}
