@@ -1,6 +1,8 @@
 /** What is measured. Every case leaves the engine as it found it. */
 import { spawnSync } from 'node:child_process'
-import { readFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Engine } from './engines.ts'
 import { IMAGE } from './image.ts'
@@ -201,17 +203,15 @@ const dns: Case = {
       ) as number[]
       record('DNS latency p50', probe[0] as number)
       record('DNS latency p99', probe[1] as number)
-      const query = spawnSync(
-        'nsenter',
-        [`--net=${inside}`, 'dnsperf', '-s', '127.0.0.11', '-l', quick ? '2' : '4', '-c', '4', '-q', '100'],
-        {
-          input: `d2-${round} A\n`.repeat(100),
-          encoding: 'utf8',
-        },
-      )
+      const folder = mkdtempSync(join(tmpdir(), 'causeway-bench-dns-'))
+      track(async () => rmSync(folder, { recursive: true }))
+      const queries = join(folder, 'queries')
+      writeFileSync(queries, `d2-${round} A\n`.repeat(100)) // dnsperf reads it again and again, which a pipe cannot do
+      const args = ['-s', '127.0.0.11', '-d', queries, '-l', quick ? '2' : '4', '-c', '4', '-q', '100']
+      const query = spawnSync('nsenter', [`--net=${inside}`, 'dnsperf', ...args], { encoding: 'utf8', timeout: 60_000 })
       const rate = /Queries per second:\s+([\d.]+)/.exec(query.stdout)?.[1]
       const done = /Queries completed:\s+(\d+)/.exec(query.stdout)?.[1]
-      if (rate === undefined || done === '0') throw new Error(`dnsperf: ${query.stderr || query.stdout}`)
+      if (rate === undefined || done === '0') throw new Error(`dnsperf: ${(query.stderr || query.stdout).trim()}`)
       record('DNS answers', Number(rate))
     }),
 }
@@ -259,7 +259,7 @@ export async function load(engine: Engine, count: number, progress: (done: numbe
   }
 }
 
-/** True when the helper of the kernel's namespaces is there; kept small so that a missing tool is said before anything starts. */
+/** What the cases need and this machine has not, so that it is said before anything starts. */
 export function missingTools(): string[] {
   return ['iperf3', 'dnsperf', 'nsenter', 'nc'].filter((tool) => spawnSync('sh', ['-c', `command -v ${tool}`]).status !== 0)
 }

@@ -3,7 +3,18 @@
  * sees the machine or the other one. The peer is Debian 12's docker.io 20.10 with its containerd, unpacked and never installed.
  */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
-import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { killMarked, MARK } from '../tools/leaks.ts'
@@ -104,8 +115,11 @@ export async function startEngine(kind: EngineKind, label: string): Promise<Engi
   const holder = spawn('unshare', ['--net', 'sleep', 'infinity'], { env, detached: true, stdio: 'ignore' })
   const api = new Api(socket)
   const stop = async () => {
+    // Causeway's containers outlive their engine, so they go first; whatever an engine in trouble leaves is ended by hand
+    await removeContainers(api).catch(() => {})
     api.close()
     await end(child)
+    killInside(dir)
     holder.kill('SIGKILL')
     killMarked(mark)
     await sleep(300)
@@ -154,6 +168,24 @@ function plugCable(engine: number, client: number): string {
   within(client, 'addr', 'add', '198.51.100.2/24', 'dev', 'ext1')
   within(client, 'link', 'set', 'ext1', 'up')
   return '198.51.100.1'
+}
+
+async function removeContainers(api: Api): Promise<void> {
+  for (const { Id } of await api.call<{ Id: string }[]>('GET', '/containers/json?all=1'))
+    await api.call('DELETE', `/containers/${Id}?force=1`)
+}
+
+/** Ends what runs in a mount namespace in which the engine's folder is mounted: nobody else's does. */
+function killInside(dir: string): void {
+  for (const name of readdirSync('/proc')) {
+    if (!/^\d+$/.test(name) || Number(name) === process.pid) continue
+    try {
+      if (readlinkSync(`/proc/${name}/ns/mnt`) === readlinkSync('/proc/self/ns/mnt')) continue
+      if (readFileSync(`/proc/${name}/mountinfo`, 'utf8').includes(`${dir}/`)) process.kill(Number(name), 'SIGKILL')
+    } catch {
+      // gone meanwhile
+    }
+  }
 }
 
 async function end(child: ChildProcess): Promise<void> {
