@@ -43,7 +43,9 @@ test('every label is wanted, no absent one', () => {
 test('a boolean filter says what is wrong with it', () => {
   assert.equal(parse({ dangling: ['1'] }).bool('dangling'), true)
   assert.equal(parse({ dangling: ['false'] }).bool('dangling'), false)
-  assert.throws(() => parse({ dangling: ['true', 'false'] }).bool('dangling'), { message: 'got more than one value for filter key "dangling"' })
+  assert.throws(() => parse({ dangling: ['true', 'false'] }).bool('dangling'), {
+    message: 'got more than one value for filter key "dangling"',
+  })
   assert.throws(() => parse({ dangling: ['x'] }).bool('dangling'), {
     message: 'invalid value for filter \'dangling\', must be "true" (or "1"), or "false" (or "0")',
   })

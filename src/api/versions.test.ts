@@ -30,10 +30,7 @@ test('a container named like a version is not mistaken for one', () => {
 for (const [path, message] of [
   ['/v1.52/info', 'client version 1.52 is too new. Maximum supported API version is 1.51'],
   ['/v2.0/info', 'client version 2.0 is too new. Maximum supported API version is 1.51'],
-  [
-    '/v1.23/info',
-    'client version 1.23 is too old. Minimum supported API version is 1.24, please upgrade your client to a newer version',
-  ],
+  ['/v1.23/info', 'client version 1.23 is too old. Minimum supported API version is 1.24, please upgrade your client to a newer version'],
   ['/v1/info', 'client version 1 is too old. Minimum supported API version is 1.24, please upgrade your client to a newer version'],
   ['/v0.99/info', 'client version 0.99 is too old. Minimum supported API version is 1.24, please upgrade your client to a newer version'],
 ] as const) {

@@ -152,7 +152,7 @@ export function containerRoutes(options: ApiOptions): Route[] {
         try {
           const deleted: string[] = []
           let reclaimed = 0
-          for (const container of containers.list()) {
+          for (const container of [...containers.list()]) {
             if (isLive(container.state) || container.state.status === 'removing') continue
             if (!filters.labels(container.config.Labels ?? {})) continue
             if (until !== undefined && Date.parse(container.created) / 1000 > until) continue

@@ -132,7 +132,7 @@ export function networkRoutes(options: ApiOptions): Route[] {
         pruning = true
         try {
           const removed: string[] = []
-          for (const network of controller.listNetworks()) {
+          for (const network of [...controller.listNetworks()]) {
             if (network.predefined || network.configOnly || network.ingress || isInUse(network)) continue
             if (!filters.labels(network.labels) || (until !== undefined && Date.parse(network.created) / 1000 > until)) continue
             try {

@@ -76,7 +76,7 @@ export function volumeRoutes({ volumes, events }: ApiOptions): Route[] {
         try {
           const deleted: string[] = []
           let reclaimed = 0
-          for (const volume of volumes.list()) {
+          for (const volume of [...volumes.list()]) {
             if (!(named || volume.anonymous) || volumes.usersOf(volume.name).length > 0 || !filters.labels(volume.labels)) continue
             try {
               const size = await volumes.sizeOf(volume.name)
