@@ -52,6 +52,7 @@ function run(data: DnsWorkerData): void {
     now: () => now,
     random: random32From(systemRng),
     applyCommands,
+    onError,
     queryLog: data.queryLog ? (entry) => log.push(entry) : undefined,
   })
   new Doorbell(data.doorbellFd).watch(epoll, applyCommands)
