@@ -1,0 +1,187 @@
+/** `up`, `down`, `status`: the engine in the background. */
+import { DEFAULT_HOST } from '../../client/address.ts'
+import { Client } from '../../client/client.ts'
+import { statusOf } from '../../client/transport.ts'
+import { defineCommand } from '../command.ts'
+import type { Context } from '../context.ts'
+import { describe, fail } from '../fail.ts'
+import { bytesSize } from '../format/human.ts'
+import { flag, integer, text } from '../options.ts'
+import { DEFAULT_LOG, DEFAULT_PIDFILE, isAlive, lastLines, readPid, startEngine } from '../process.ts'
+
+const POLL_MS = 25
+const START_SECONDS = 60
+const STOP_SECONDS = 30
+
+export const up = defineCommand({
+  path: 'up',
+  summary: 'Start the engine in the background and wait until it answers',
+  usage: '[ENGINE OPTIONS]',
+  args: [0, Number.POSITIVE_INFINITY],
+  options: {},
+  raw: true,
+  notes:
+    'Everything behind "up" goes to the engine (`causeway daemon --help` lists it). The log is /var/log/causeway.log, or CAUSEWAY_LOG.',
+  examples: [
+    { line: 'causeway up' },
+    { line: 'causeway up --bip 10.200.0.1/16 --default-address-pool base=10.201.0.0/16,size=24' },
+    { line: 'causeway -H unix:///tmp/a.sock up --exec-root /tmp/a --data-root /tmp/a-data', why: 'A second engine beside the first' },
+    { line: 'causeway up --cluster-store etcd://10.0.0.1:2379 --cluster-advertise eth0:2377' },
+  ],
+  run: async (context, args) => {
+    const where = places(context, args)
+    if (await answers(where.client)) {
+      context.print(`The engine is already running at ${where.host}`)
+      return 0
+    }
+    if (process.getuid?.() !== 0) throw fail('the engine needs root: run `sudo causeway up`')
+    const log = context.env['CAUSEWAY_LOG'] ?? DEFAULT_LOG
+    const begun = context.clock.now()
+    const engine = startEngine(context.launcher, where.args, log)
+    const ended = { code: undefined as number | null | undefined }
+    void engine.ended.then((code) => {
+      ended.code = code
+    })
+    while (!(await answers(where.client))) {
+      if (ended.code !== undefined || context.clock.now() - begun > START_SECONDS * 1000) {
+        const why =
+          ended.code === undefined
+            ? `does not answer at ${where.host} after ${START_SECONDS} s`
+            : `ended at once (exit code ${ended.code ?? 'unknown'})`
+        for (const line of lastLines(log, 15)) context.warn(`  ${line}`)
+        throw fail(`The engine ${why}; its log is ${log}`)
+      }
+      await context.clock.sleep(POLL_MS)
+    }
+    engine.release()
+    context.print(`The engine is running (pid ${engine.pid}, ready in ${((context.clock.now() - begun) / 1000).toFixed(1)} s)`)
+    context.print(`  address  ${where.host}`)
+    context.print(`  log      ${log}`)
+    return 0
+  },
+})
+
+interface Places {
+  readonly host: string
+  readonly args: readonly string[]
+  readonly client: Client
+}
+
+/** Where the engine of these options will listen, and the options with that place in them. */
+function places(context: Context, args: readonly string[]): Places {
+  const given = optionOf(args, '--host', '-H')
+  const root = optionOf(args, '--exec-root')
+  const asked = context.global.host ?? context.env['CAUSEWAY_HOST']
+  const host = given ?? asked ?? (root === undefined ? DEFAULT_HOST : `unix://${root}/causeway.sock`)
+  if (!host.startsWith('unix://') && given === undefined) throw fail(`cannot start an engine at ${host}: \`up\` starts it on this machine`)
+  const extra = given === undefined && asked !== undefined ? ['-H', asked] : []
+  return { host, args: [...extra, ...args], client: given === undefined ? context.client : new Client({ host }) }
+}
+
+function optionOf(args: readonly string[], long: string, short?: string): string | undefined {
+  for (const [i, word] of args.entries()) {
+    if (word === long || word === short) return args[i + 1]
+    if (word.startsWith(`${long}=`)) return word.slice(long.length + 1)
+  }
+  return undefined
+}
+
+async function answers(client: Client): Promise<boolean> {
+  try {
+    await client.system.ping(AbortSignal.timeout(2000))
+    return true
+  } catch {
+    return false // whatever the reason: not ready
+  }
+}
+
+export const down = defineCommand({
+  path: 'down',
+  summary: 'Stop the engine. Containers and their networks go on; with --all they are stopped first',
+  usage: '[OPTIONS]',
+  args: [0, 0],
+  options: {
+    all: flag('a', 'Stop all containers too'),
+    pidfile: text('', `Pid file, used when the engine does not answer (default ${DEFAULT_PIDFILE})`),
+    timeout: integer('t', 'Seconds to wait for each container with --all'),
+  },
+  examples: [{ line: 'causeway down' }, { line: 'causeway down --all' }],
+  run: async (context, _args, options) => {
+    const { client } = context
+    const pidfile = options.pidfile ?? DEFAULT_PIDFILE
+    if (!(await answers(client))) {
+      const stuck = context.host === DEFAULT_HOST || options.pidfile !== undefined ? readPid(pidfile) : undefined
+      if (stuck === undefined) {
+        context.print(`The engine is not running at ${context.host}`)
+        return 0
+      }
+      process.kill(stuck, 'SIGTERM')
+      await goneAfter(context, () => !isAlive(stuck))
+      context.print(`The engine (pid ${stuck}) did not answer and was told to end`)
+      return 0
+    }
+    let code = 0
+    if (options.all) code = await stopContainers(context, options.timeout)
+    try {
+      await client.transport.text('POST', '/causeway/v1/shutdown', { unversioned: true, query: { all: options.all } })
+    } catch (error) {
+      if (statusOf(error) !== 501 && statusOf(error) !== 404) throw error
+      const pid = readPid(pidfile)
+      if (pid === undefined) throw error
+      process.kill(pid, 'SIGTERM')
+    }
+    const gone = await goneAfter(context, async () => !(await answers(client)))
+    if (!gone) throw fail(`the engine still answers after ${STOP_SECONDS} s`)
+    context.print(options.all ? 'The engine and its containers are stopped' : 'The engine is stopped; containers go on')
+    return code
+  },
+})
+
+async function stopContainers(context: Context, seconds: number | undefined): Promise<number> {
+  const { containers } = context.client
+  const running = await containers.list()
+  const outcomes = await Promise.allSettled(running.map((c) => containers.stop(c.Id, { seconds })))
+  const failed = outcomes.flatMap((o) => (o.status === 'rejected' ? [o.reason as unknown] : []))
+  for (const error of failed) context.warn(describe(error))
+  return failed.length === 0 ? 0 : 1
+}
+
+async function goneAfter(context: Context, isGone: () => boolean | Promise<boolean>): Promise<boolean> {
+  const begun = context.clock.now()
+  while (context.clock.now() - begun < STOP_SECONDS * 1000) {
+    if (await isGone()) return true
+    await context.clock.sleep(POLL_MS)
+  }
+  return false
+}
+
+export const status = defineCommand({
+  path: 'status',
+  summary: 'Show whether the engine runs, and where',
+  usage: '',
+  args: [0, 0],
+  options: {},
+  notes: 'Exit code 0 when it runs, 1 when not.',
+  examples: [{ line: 'causeway status' }],
+  run: async (context) => {
+    const { client } = context
+    if (!(await answers(client))) {
+      context.print(`The engine is not running at ${context.host}; \`causeway up\` starts it`)
+      return 1
+    }
+    const [version, info, networks] = await Promise.all([client.system.version(), client.system.info(), client.networks.list()])
+    const pid = context.host === DEFAULT_HOST ? readPid(DEFAULT_PIDFILE) : undefined
+    context.print(`The engine is running${pid === undefined ? '' : ` (pid ${pid}${memoryOf(info)})`}`)
+    context.print(`  address     ${context.host}`)
+    context.print(`  version     ${version.Version}, API ${version.ApiVersion}`)
+    context.print(`  containers  ${String(info['ContainersRunning'] ?? 0)} running of ${String(info['Containers'] ?? 0)}`)
+    context.print(`  networks    ${networks.length}`)
+    context.print(`  images      ${String(info['Images'] ?? 0)}`)
+    return 0
+  },
+})
+
+function memoryOf(info: Record<string, unknown>): string {
+  const resident = info['ResidentBytes']
+  return typeof resident === 'number' ? `, ${bytesSize(resident)}` : ''
+}

@@ -1,0 +1,37 @@
+// Bundles the command into dist/causeway.mjs, split so that a verb loads only its own part, and the engine into dist/daemon.mjs
+// with its packages left outside. Beside each goes a list of the sources it was made from, by which bin/causeway
+// sees whether it is stale. Run by `npm run build`; takes about a tenth of a second.
+import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { dirname } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { build } from 'esbuild'
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)))
+const common = {
+  absWorkingDir: root,
+  bundle: true,
+  platform: 'node',
+  target: 'node20',
+  format: 'esm',
+  metafile: true,
+  legalComments: 'none',
+  logLevel: 'warning',
+  outExtension: { '.js': '.mjs' },
+}
+// Packages written for require() call it for Node's own modules.
+const banner = { js: "import { createRequire as __createRequire } from 'node:module'; const require = __createRequire(import.meta.url);" }
+
+async function bundle(name, entry, options) {
+  const { metafile } = await build({ ...common, entryPoints: { [name]: entry }, outdir: 'dist', ...options })
+  const inputs = Object.keys(metafile.inputs).filter((file) => file.startsWith('src/'))
+  writeFileSync(`${root}/dist/${name}.inputs.json`, `${JSON.stringify({ inputs })}\n`)
+  const bytes = Object.values(metafile.outputs).reduce((sum, output) => sum + output.bytes, 0)
+  console.log(`dist/${name}.mjs: ${inputs.length} sources, ${Math.round(bytes / 1024)} KiB`)
+}
+
+mkdirSync(`${root}/dist`, { recursive: true })
+rmSync(`${root}/dist/chunks`, { recursive: true, force: true })
+await bundle('causeway', 'src/cli/main.ts', { splitting: true, minify: true, keepNames: false, chunkNames: 'chunks/[name]-[hash]', banner })
+if (existsSync(`${root}/src/daemon/main.ts`)) {
+  await bundle('daemon', 'src/daemon/main.ts', { packages: 'external', sourcemap: true, banner })
+}
