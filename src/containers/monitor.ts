@@ -195,7 +195,10 @@ function readOne(fd: number, byte: Buffer): boolean {
   }
 }
 
-/** The first line of JSON on a pipe of conmon's; undefined when it closes without one. */
+/**
+ * The first line of JSON on a pipe of conmon's; undefined when it closes without one. More may follow in the same read: for an exec,
+ * conmon also reports the exit code there.
+ */
 function firstReport(pipe: Socket): Promise<SyncReport | undefined> {
   return new Promise((resolve) => {
     let text = ''
@@ -207,7 +210,7 @@ function firstReport(pipe: Socket): Promise<SyncReport | undefined> {
     }
     const parse = (): SyncReport | undefined => {
       try {
-        return JSON.parse(text) as SyncReport
+        return JSON.parse(text.split('\n', 1)[0] ?? '') as SyncReport
       } catch {
         return undefined
       }
