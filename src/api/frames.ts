@@ -16,7 +16,7 @@ export function frame(stream: FrameStream, data: Uint8Array): Buffer {
   return Buffer.concat([frameHeader(stream, data.length), data])
 }
 
-/** Content type of an output stream; the name for framed streams exists since API 1.42. */
+/** Content type of an output stream; the name for framed streams exists since API 1.42 (and only in answers to upgrades, when hijacked). */
 export function streamContentType(multiplexed: boolean, version: number): string {
   return multiplexed && version >= 42 ? 'application/vnd.docker.multiplexed-stream' : 'application/vnd.docker.raw-stream'
 }

@@ -55,6 +55,9 @@ const HTTP_OPTIONS: ServerOptions = {
   headersTimeout: 60_000,
   // Clients keep a pool and do not expect an idle connection to go; closing one under a POST is an error they cannot repeat.
   keepAliveTimeout: 600_000,
+  // Probes on TCP, so that a client whose machine is gone does not stay attached for ever.
+  keepAlive: true,
+  keepAliveInitialDelay: 60_000,
 }
 
 export async function createApiServer(options: ApiOptions): Promise<ApiServer> {

@@ -5,9 +5,9 @@ import { created, emptyOk, ok } from '../context.ts'
 import { bool, int, list, object, str, strOrList } from '../decode.ts'
 import { badRequest } from '../errors.ts'
 import { streamContentType } from '../frames.ts'
+import { openSession } from '../open-session.ts'
 import { pumpSession } from '../pump.ts'
 import { sizeParam } from '../query.ts'
-import { refuseWire } from '../refuse-wire.ts'
 import type { Answer, ApiOptions, Route, Streamed } from '../types.ts'
 import { STREAMED } from '../types.ts'
 
@@ -95,15 +95,15 @@ async function start(ctx: Context, options: ApiOptions): Promise<Answer | Stream
     return emptyOk
   }
   const wire = ctx.hijack()
-  try {
-    const session = await containers.execStart(exec.id, request)
-    if (session === undefined) throw badRequest(`exec ${exec.id} has no streams to attach to`)
-    const multiplexed = !session.tty
-    wire.accept(wire.upgraded ? streamContentType(multiplexed, ctx.version) : streamContentType(false, ctx.version))
-    await pumpSession(wire, session, { multiplexed, sendInput: exec.config.AttachStdin ?? false, clock })
-  } catch (error) {
-    refuseWire(wire, error, options)
-  }
+  const session = await openSession(wire, options, async () => {
+    const opened = await containers.execStart(exec.id, request)
+    if (opened === undefined) throw badRequest(`exec ${exec.id} has no streams to attach to`)
+    return opened
+  })
+  if (session === undefined) return STREAMED
+  const multiplexed = !session.tty
+  wire.accept(streamContentType(multiplexed && wire.upgraded, ctx.version))
+  await pumpSession(wire, session, { multiplexed, sendInput: exec.config.AttachStdin ?? false, clock })
   return STREAMED
 }
 

@@ -1,13 +1,12 @@
 /** Containers: logs, stats, attach, attach over WebSocket. */
-import type { AttachSession, LogOptions } from '../../containers/types.ts'
+import type { LogOptions } from '../../containers/types.ts'
 import type { Context } from '../context.ts'
 import { ok } from '../context.ts'
 import { badRequest } from '../errors.ts'
 import { frame, streamContentType } from '../frames.ts'
-import type { Wire } from '../hijack.ts'
+import { openSession } from '../open-session.ts'
 import { pumpSession } from '../pump.ts'
 import { boolParam, boolParamOr } from '../query.ts'
-import { refuseWire } from '../refuse-wire.ts'
 import { statsJson } from '../shapes/stats.ts'
 import { timeParam } from '../times.ts'
 import type { ApiOptions, Route, Streamed } from '../types.ts'
@@ -120,22 +119,12 @@ async function attach(ctx: Context, options: ApiOptions): Promise<Streamed> {
   const container = options.containers.get(ctx.param('name'))
   // Taken before anything is awaited: input that follows the request must not reach the HTTP parser.
   const wire = ctx.hijack()
-  const session = await open(wire, options, () => options.containers.attach(container.id, request))
+  const session = await openSession(wire, options, () => options.containers.attach(container.id, request))
   if (session === undefined) return STREAMED
   const multiplexed = !session.tty
-  wire.accept(wire.upgraded ? streamContentType(multiplexed, ctx.version) : streamContentType(false, ctx.version))
+  wire.accept(streamContentType(multiplexed && wire.upgraded, ctx.version))
   await pumpSession(wire, session, { multiplexed, sendInput: request.stdin && request.stream, clock: options.clock })
   return STREAMED
-}
-
-/** Runs `start`; a failure becomes the HTTP answer of a connection that is already ours. */
-async function open(wire: Wire, options: ApiOptions, start: () => Promise<AttachSession>): Promise<AttachSession | undefined> {
-  try {
-    return await start()
-  } catch (error) {
-    refuseWire(wire, error, options)
-    return undefined
-  }
 }
 
 async function attachWebSocket(ctx: Context, options: ApiOptions): Promise<Streamed> {
@@ -143,7 +132,7 @@ async function attachWebSocket(ctx: Context, options: ApiOptions): Promise<Strea
   const container = options.containers.get(ctx.param('name'))
   const key = checkHandshake(ctx.headers)
   const wire = ctx.hijack()
-  const session = await open(wire, options, () => options.containers.attach(container.id, { ...request, stream: true }))
+  const session = await openSession(wire, options, () => options.containers.attach(container.id, { ...request, stream: true }))
   if (session === undefined) return STREAMED
   wire.socket.write(handshakeResponse(key))
   const input = wire.socket.pipe(messageDecoder(wire))
