@@ -217,6 +217,8 @@ class Extractor {
       }
       return
     }
+    // GNU tar writes a file with two names that it was given twice as a link to itself
+    if (entry.type === 'link' && there !== undefined && this.#place(entry.linkName) === path) return
     if (there !== undefined) this.#clear(parent, name, path)
     if (entry.type === 'link') return this.#link(entry, at)
     if (entry.type === 'file') {

@@ -37,11 +37,17 @@ async function readdir(path: string): Promise<import('node:fs').Dirent[]> {
 }
 
 /**
- * Changes of `upper` against `lowers` (uppermost first), sorted by path. As Docker: a directory whose content changed is listed as
- * changed (its time did), one that was only copied up unchanged is not, and of a deleted directory only its top.
+ * Changes of `upper` against `lowers` (uppermost first), sorted by path. As Docker: a directory in which something was made or deleted
+ * is listed as changed, one that was only copied up is not, and of a deleted directory only its top.
  */
 export async function listChanges(upper: string, lowers: readonly string[]): Promise<RootfsChange[]> {
-  const changes: RootfsChange[] = []
+  const changes = new Map<string, RootfsChange>()
+  const add = (path: string, kind: RootfsChange['Kind']): void => {
+    changes.set(path, { Path: path, Kind: kind })
+    const parent = path.slice(0, path.lastIndexOf('/'))
+    // the time of a directory is too coarse to tell, and may be set back
+    if (kind !== 0 && parent !== '' && !changes.has(parent)) changes.set(parent, { Path: parent, Kind: 0 })
+  }
   /** `visible`: the lower trees that can still be seen at this path. */
   const walk = async (path: string, visible: readonly string[]): Promise<void> => {
     for (const entry of await readdir(join(upper, path))) {
@@ -50,17 +56,16 @@ export async function listChanges(upper: string, lowers: readonly string[]): Pro
       if (here === undefined) continue
       const below = findLower(visible, child)
       if (isWhiteout(here)) {
-        if (below !== undefined) changes.push({ Path: child, Kind: 2 })
+        if (below !== undefined) add(child, 2)
         continue
       }
-      if (below === undefined) changes.push({ Path: child, Kind: 1 })
-      else if (!(here.isDirectory() && below.isDirectory() && sameDirectory(here, below))) changes.push({ Path: child, Kind: 0 })
+      if (below === undefined) add(child, 1)
+      else if (!(here.isDirectory() && below.isDirectory() && sameDirectory(here, below))) add(child, 0)
       if (here.isDirectory()) await walk(child, isOpaque(join(upper, child)) || below?.isDirectory() === false ? [] : visible)
     }
   }
   await walk('', lowers)
-  // a deleted directory made anew hides what it had: Docker lists those files as deleted one by one only when whited out, so do we
-  return changes.sort((a, b) => (a.Path < b.Path ? -1 : a.Path > b.Path ? 1 : 0))
+  return [...changes.values()].sort((a, b) => (a.Path < b.Path ? -1 : a.Path > b.Path ? 1 : 0))
 }
 
 function sameDirectory(a: Stats, b: Stats): boolean {
