@@ -104,6 +104,18 @@ test('lmdb store: after a power cut it goes on from the last checkpoint, after a
   await again.close()
 })
 
+test('lmdb store: with fsync in every commit a power cut loses nothing', async () => {
+  const dir = freshDir()
+  const store = openIn(dir, { bootId: 'boot-1', durability: 'commit' })
+  store.put('a', 'old')
+  await store.flush()
+  store.put('a', 'new')
+  const other = openIn(crashed(dir), { bootId: 'boot-2', durability: 'commit' })
+  assert.equal(other.get('a'), 'new')
+  await other.close()
+  await store.close()
+})
+
 test('lmdb store: a checkpoint follows a write by itself', async () => {
   const dir = freshDir()
   const store = openIn(dir, { bootId: 'boot-1', syncDelayMs: 5 })

@@ -69,7 +69,7 @@ const checkpointFile = (dir: string) => join(dir, 'checkpoint.mdb')
 /** Holds the boot id while the store is open, `clean` after a proper close. */
 const bootFile = (dir: string) => join(dir, 'boot')
 
-function recoverAfterReboot({ dir, bootId, logger = silentLogger }: LmdbStoreOptions): void {
+function recoverAfterReboot({ dir, bootId, durability, logger = silentLogger }: LmdbStoreOptions): void {
   const last = existsSync(bootFile(dir)) ? readFileSync(bootFile(dir), 'utf8') : 'clean'
   if (bootId !== undefined && last !== 'clean' && last !== bootId && existsSync(checkpointFile(dir))) {
     logger.warn('the machine went down while the store was open: going on from its last checkpoint', { dir })
@@ -79,7 +79,8 @@ function recoverAfterReboot({ dir, bootId, logger = silentLogger }: LmdbStoreOpt
     syncPath(half)
     renameSync(half, dataFile(dir))
   }
-  writeFileSync(bootFile(dir), bootId ?? 'clean')
+  // a store that syncs every commit is never behind its file, so no later opening must prefer the checkpoint
+  writeFileSync(bootFile(dir), durability === 'commit' ? 'clean' : (bootId ?? 'clean'))
   syncPath(bootFile(dir))
 }
 
