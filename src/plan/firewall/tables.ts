@@ -175,6 +175,8 @@ const INET_CHAINS: readonly Chain[] = [
     [
       'ip saddr 127.0.0.0/8 oifname @bridges masquerade comment "host by loopback address to a published port"',
       'iifname . oifname @own goto hairpin',
+      // With br_netfilter switched on (another engine does that) such a packet is bridged, and this hook is told no incoming interface.
+      'iif 0 oifname @bridges fib saddr type != local goto hairpin',
       'meta nfproto ipv4 iifname vmap @masq4',
       'meta nfproto ipv6 iifname vmap @masq6',
     ],
