@@ -17,10 +17,8 @@ import type { ImageStore } from './images-store.ts'
 import { isDigest, type LayerStore } from './layers.ts'
 import type { Progress } from './types.ts'
 
-export interface Loaded {
-  readonly hex: string
-  readonly refs: readonly Reference[]
-}
+/** Called for each image as soon as it is stored, in the same step: until it is named, a prune may take it. */
+export type OnLoaded = (hex: string, refs: readonly Reference[]) => void
 
 /** An image inside an unpacked archive: paths of its configuration and layers, and the names it wants. */
 interface Found {
@@ -40,13 +38,14 @@ const MAX_JSON_BYTES = 16 << 20
 const OCI_INDEX = 'application/vnd.oci.image.index.v1+json'
 const DOCKER_LIST = 'application/vnd.docker.distribution.manifest.list.v2+json'
 
-/** Loads every image of an archive. Names are not set: the caller does, with its events. Throws `invalid`. */
+/** Loads every image of an archive; naming them is the caller's. Throws `invalid`. */
 export async function loadArchive(
   layers: LayerStore,
   images: ImageStore,
   tar: AsyncIterable<Uint8Array>,
   progress: Progress,
-): Promise<Loaded[]> {
+  onLoaded: OnLoaded,
+): Promise<void> {
   const scratch = layers.scratch('load')
   try {
     const directory = join(scratch, 'archive')
@@ -60,7 +59,7 @@ export async function loadArchive(
       } finally {
         await reader.cancel()
       }
-      return await installFrom(layers, images, new Tree(root), progress)
+      await installFrom(layers, images, new Tree(root), progress, onLoaded)
     } finally {
       closeFd(root)
     }
@@ -70,10 +69,16 @@ export async function loadArchive(
 }
 
 /** Loads every image of a directory that is laid out like an archive, for example an OCI layout that another program wrote. */
-export async function loadDirectory(layers: LayerStore, images: ImageStore, directory: string, progress: Progress): Promise<Loaded[]> {
+export async function loadDirectory(
+  layers: LayerStore,
+  images: ImageStore,
+  directory: string,
+  progress: Progress,
+  onLoaded: OnLoaded,
+): Promise<void> {
   const root = openRoot(directory)
   try {
-    return await installFrom(layers, images, new Tree(root), progress)
+    await installFrom(layers, images, new Tree(root), progress, onLoaded)
   } finally {
     closeFd(root)
   }
@@ -136,10 +141,9 @@ class Tree {
   }
 }
 
-async function installFrom(layers: LayerStore, images: ImageStore, tree: Tree, progress: Progress): Promise<Loaded[]> {
+async function installFrom(layers: LayerStore, images: ImageStore, tree: Tree, progress: Progress, onLoaded: OnLoaded): Promise<void> {
   const found = tree.has('manifest.json') ? dockerImages(tree) : tree.has('index.json') ? ociImages(tree, 'index.json') : undefined
   if (found === undefined) throw new NetError('invalid', 'invalid archive: does not contain a manifest.json')
-  const out: Loaded[] = []
   for (const image of found) {
     const refs = image.names.map(parseReference) // before anything is unpacked
     const hex = await installImage(
@@ -159,9 +163,8 @@ async function installFrom(layers: LayerStore, images: ImageStore, tree: Tree, p
         },
       },
     )
-    out.push({ hex, refs })
+    onLoaded(hex, refs)
   }
-  return out
 }
 
 function dockerImages(tree: Tree): Found[] {

@@ -2,8 +2,8 @@
  * The image service: what `docker image …` does, over the layer store (layers.ts) and the image store (images-store.ts).
  * Refuses to do: builds, searches, signatures.
  *
- * One change at a time: pulls and loads run side by side while they unpack, but names and removals take turns, so that a removal
- * never meets half of a new image.
+ * Pulls and loads run side by side; what changes names, images or the set of layers does so in one synchronous stretch, and layers
+ * on their way into an image are pinned, so a removal or a prune never meets half of a new image.
  */
 import { Readable } from 'node:stream'
 import { NetError } from '../base/errors.ts'
@@ -108,13 +108,12 @@ export class Images implements ImageService {
   }
 
   async load(tar: Readable, progress: Progress): Promise<void> {
-    const loaded = await loadArchive(this.#layers, this.#images, tar, progress)
-    this.#announce(loaded, progress)
+    await loadArchive(this.#layers, this.#images, tar, progress, (hex, refs) => this.#announce(hex, refs, progress))
   }
 
   /** Like load, from a directory laid out like an archive, for example an OCI layout. */
   async loadDirectory(directory: string, progress: Progress): Promise<void> {
-    this.#announce(await loadDirectory(this.#layers, this.#images, directory, progress), progress)
+    await loadDirectory(this.#layers, this.#images, directory, progress, (hex, refs) => this.#announce(hex, refs, progress))
   }
 
   async save(refs: readonly string[]): Promise<Readable> {
@@ -237,21 +236,16 @@ export class Images implements ImageService {
     return this.#layers.collect((diffId) => used.has(diffId) || held.has(diffId))
   }
 
-  #announce(loaded: readonly { hex: string; refs: readonly Reference[] }[], progress: Progress): void {
-    for (const { hex, refs } of loaded) {
-      for (const ref of refs) {
-        const named = withDefaultTag(ref)
-        const before = this.#name(named, hex)
-        if (before !== undefined && before !== hex) {
-          progress({
-            stream: `The image ${familiar(named)} already exists, renaming the old one with ID sha256:${before} to empty string\n`,
-          })
-        }
-        progress({ stream: `Loaded image: ${familiar(named)}\n` })
+  #announce(hex: string, refs: readonly Reference[], progress: Progress): void {
+    for (const ref of refs.map(withDefaultTag)) {
+      const before = this.#name(ref, hex)
+      if (before !== undefined && before !== hex) {
+        progress({ stream: `The image ${familiar(ref)} already exists, renaming the old one with ID sha256:${before} to empty string\n` })
       }
-      if (refs.length === 0) progress({ stream: `Loaded image ID: sha256:${hex}\n` })
-      this.#publish('load', hex, `sha256:${hex}`)
+      progress({ stream: `Loaded image: ${familiar(ref)}\n` })
     }
+    if (refs.length === 0) progress({ stream: `Loaded image ID: sha256:${hex}\n` })
+    this.#publish('load', hex, `sha256:${hex}`)
   }
 
   #name(ref: Reference, hex: string): string | undefined {

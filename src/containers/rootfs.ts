@@ -186,7 +186,7 @@ export class OverlayRootfs implements RootfsService {
   }
 
   #record(containerId: string): RootfsRecord {
-    const record = this.#options.store.get<RootfsRecord>(KEY + containerId)
+    const record = ID.test(containerId) ? this.#options.store.get<RootfsRecord>(KEY + containerId) : undefined
     if (record === undefined) throw new NetError('not-found', `container ${containerId} has no root file system`, { subject: containerId })
     return record
   }

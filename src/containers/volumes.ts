@@ -81,9 +81,9 @@ export class Volumes implements VolumeService {
         subject: name,
       })
     }
+    checkName(name)
     const present = this.#find(name)
     if (present !== undefined) return present
-    checkName(name)
     checkVolumeOptions(name, options.options ?? {})
     const record: VolumeRecord = {
       name,
@@ -141,7 +141,7 @@ export class Volumes implements VolumeService {
   }
 
   #find(name: string): Volume | undefined {
-    const record = this.#options.store.get<VolumeRecord>(KEY + name)
+    const record = isName(name) ? this.#options.store.get<VolumeRecord>(KEY + name) : undefined
     return record === undefined ? undefined : this.#volume(record)
   }
 
@@ -208,8 +208,12 @@ async function deleteTree(path: string): Promise<void> {
   await fs.rm(path, { recursive: true, force: true })
 }
 
+function isName(name: string): boolean {
+  return NAME.test(name) && name.length <= 255
+}
+
 function checkName(name: string): void {
-  if (NAME.test(name) && name.length <= 255) return
+  if (isName(name)) return
   if (name.length === 1) {
     throw new NetError('invalid', `create ${name}: volume name is too short, names should be at least two alphanumeric characters`)
   }
