@@ -247,6 +247,7 @@ export class MemoryContainers implements ContainerService {
   readonly archives = new Map<string, Buffer>()
   readonly #controller: MemoryController
   readonly #events: EventBus
+  readonly #doneBeforeStart = new Set<string>()
   #made = 0
 
   constructor(controller: MemoryController, events: EventBus) {
@@ -325,6 +326,7 @@ export class MemoryContainers implements ContainerService {
     if (ports.length > 0) await this.#controller.addPorts(container.id, ports)
     this.#change(container, { state: { ...container.state, status: 'running', pid: 4711, startedAt: new Date().toISOString() } })
     this.#emit(container, 'start')
+    if (this.#doneBeforeStart.delete(container.id)) setImmediate(() => void this.#end(this.get(container.id), 0))
   }
   async stop(ref: string): Promise<void> {
     const container = this.get(ref)
@@ -447,8 +449,13 @@ export class MemoryContainers implements ContainerService {
     const container = this.get(ref)
     const session = echoSession(container.config.Tty === true)
     this.sessions.push(session)
-    // The process is the echo: with its end the container ends.
-    if (options.stdin) session.output.once('end', () => this.find(ref)?.state.status === 'running' && void this.#end(this.get(ref), 0))
+    // The process is the echo: with its end the container ends. Input may have ended before the start, as `run -i` does it.
+    if (options.stdin) {
+      session.output.once('end', () => {
+        if (this.find(container.id)?.state.status === 'running') void this.#end(this.get(container.id), 0)
+        else this.#doneBeforeStart.add(container.id)
+      })
+    }
     return session
   }
   async resize(ref: string): Promise<void> {
