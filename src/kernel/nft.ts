@@ -117,7 +117,8 @@ export class Nft {
     try {
       this.run(text)
     } catch (error) {
-      if (!isErrno(error, 'EEXIST')) throw error
+      // libnftables compares types itself before the kernel does; if the text is at fault, the second try fails too and changes nothing.
+      if (!isErrno(error, 'EEXIST') && !hasCode(error, 'invalid')) throw error
       const fresh = FAMILIES.map((family) => `add table ${family} ${TABLE}\ndelete table ${family} ${TABLE}\n`).join('')
       this.run(fresh + text)
     }
