@@ -47,6 +47,13 @@ test('a decoded answer is encoded to the same bytes', () => {
   assert.deepEqual(encodeMessage(decodeMessage(CAPTURED)), CAPTURED)
 })
 
+test('a decoded message does not change with the buffer that it was read from', () => {
+  const buffer = Buffer.from(CAPTURED)
+  const message = decodeMessage(buffer)
+  buffer.fill(0)
+  assert.deepEqual(message, decodeMessage(CAPTURED))
+})
+
 test('names are written once and pointed to afterwards', () => {
   const record = (name: string): DnsRecord => ({ name, type: TYPE.A, class: 1, ttl: 1, data: Uint8Array.of(1, 2, 3, 4) })
   const answers = Array.from({ length: 20 }, (_, i) => record(`h${i}.a-long-domain-name.example.org`))

@@ -194,7 +194,8 @@ class Reader {
 
   #data(type: number, end: number): Uint8Array {
     const layout = NAMES_IN_DATA[type]
-    if (layout === undefined) return this.#bytes.slice(this.at, end)
+    // a copy: slice() of a Buffer would be a view of bytes that the caller may reuse
+    if (layout === undefined) return Uint8Array.from(this.#bytes.subarray(this.at, end))
     const parts: Uint8Array[] = [this.#bytes.subarray(this.at, this.at + layout.skip)]
     this.at += layout.skip
     for (let i = 0; i < layout.names; i++) parts.push(encodeName(this.name()))
