@@ -53,7 +53,7 @@ export class Execs {
       id: newId(this.#p.deps.rng),
       entry,
       config,
-      hub: new StreamHub(this.#p.deps.reactor, config.Tty === true, config.Tty !== true),
+      hub: new StreamHub(this.#p.deps.reactor, this.#p.deps.clock, config.Tty === true, config.Tty !== true),
       state: 'created',
       exitCode: null,
       pid: 0,

@@ -101,7 +101,10 @@ export class Containers implements ContainerService {
 
   #newEntry(record: ContainerRecord): Entry {
     const { Tty, OpenStdin, StdinOnce } = record.config
-    return new Entry(record, new StreamHub(this.#deps.reactor, Tty === true, OpenStdin === true && StdinOnce === true && Tty !== true))
+    return new Entry(
+      record,
+      new StreamHub(this.#deps.reactor, this.#deps.clock, Tty === true, OpenStdin === true && StdinOnce === true && Tty !== true),
+    )
   }
 
   #emit(entry: Entry, action: string, attributes: Readonly<Record<string, string>> = {}): void {
@@ -385,7 +388,8 @@ export class Containers implements ContainerService {
     const entry = this.#registry.get(ref)
     const { LogConfig } = entry.record.hostConfig
     if (LogConfig?.Type === 'none') throw new NetError('not-implemented', 'configured logging driver does not support reading')
-    const following = { isLive: () => isRunning(entry.record.state), stopped: entry.wait('not-running', signal).catch(() => {}) }
+    const stopped = options.follow ? entry.wait('not-running', signal).catch(() => {}) : Promise.resolve()
+    const following = { isLive: () => isRunning(entry.record.state), stopped }
     return readLog(logPathOf(this.#deps.root, entry.record.id), options, following, signal)
   }
 

@@ -5,6 +5,7 @@
  * conmon's packets: the first byte says stdout (2) or stderr (3); a packet to it is stdin, at most 8192 bytes.
  */
 import { Readable, Writable } from 'node:stream'
+import type { Clock } from '../base/ports.ts'
 import { close } from '../sys/libc.ts'
 import { connectSeqpacket, endPackets, sendPacket } from '../sys/seqpacket.ts'
 import type { PacketReactor, Subscription } from './deps.ts'
@@ -47,6 +48,7 @@ interface Connection {
 
 export class StreamHub {
   readonly #reactor: PacketReactor
+  readonly #clock: Clock
   readonly #tty: boolean
   /** Whether closing our side reaches the process as end of input. */
   readonly #closesStdin: boolean
@@ -54,8 +56,9 @@ export class StreamHub {
   #connection: Connection | undefined
   #ended: (() => void)[] = []
 
-  constructor(reactor: PacketReactor, tty: boolean, closesStdin: boolean) {
+  constructor(reactor: PacketReactor, clock: Clock, tty: boolean, closesStdin: boolean) {
     this.#reactor = reactor
+    this.#clock = clock
     this.#tty = tty
     this.#closesStdin = closesStdin
   }
@@ -135,9 +138,9 @@ export class StreamHub {
   async finish(): Promise<void> {
     if (this.#connection !== undefined) {
       await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, 1000)
+        const cancel = this.#clock.after(1000, resolve)
         this.#ended.push(() => {
-          clearTimeout(timer)
+          cancel()
           resolve()
         })
       })

@@ -202,3 +202,27 @@ test('limits: cgroup files show what was asked, and update changes them while it
     ['sleep 100'],
   )
 })
+
+test('health: the test command decides between healthy and unhealthy, and both are events', async () => {
+  const healthcheck = { Test: ['CMD-SHELL', 'test -e /tmp/well'], Interval: 5e7, Timeout: 5e9, Retries: 2 }
+  const { id } = await lab.containers.create(shell('sleep 1; touch /tmp/well; sleep 100', { Healthcheck: healthcheck }))
+  await lab.containers.start(id)
+  assert.equal(lab.containers.get(id).state.health?.status, 'starting')
+  await eventually(() => lab.containers.get(id).state.health?.status === 'unhealthy', 'unhealthy')
+  await eventually(() => lab.containers.get(id).state.health?.status === 'healthy', 'healthy')
+  assert.equal(lab.containers.get(id).state.health?.failingStreak, 0)
+  await lab.containers.kill(id)
+  const statuses = lab.events.filter((e) => e.Actor.ID === id && e.Action.startsWith('health_status')).map((e) => e.Action)
+  assert.deepEqual(statuses.slice(0, 2), ['health_status: unhealthy', 'health_status: healthy'])
+})
+
+test('a monitor that is killed takes its container down with a known state instead of leaving it running unseen', async () => {
+  const { id } = await lab.containers.create(shell('sleep 100'))
+  const ended = lab.containers.wait(id, 'next-exit', never())
+  await lab.containers.start(id)
+  const pid = Number(readFileSync(`${lab.dir}/run/bundles/${id}/conmon.pid`, 'utf8'))
+  const init = lab.containers.get(id).state.pid
+  process.kill(pid, 'SIGKILL')
+  assert.equal((await ended).exitCode, 255)
+  assert.equal(exists(`/proc/${init}/ns/net`), false)
+})
