@@ -1,8 +1,8 @@
 // Bundles the command into dist/causeway.mjs, split so that a verb loads only its own part, and the engine into dist/daemon.mjs
 // with its packages left outside. Beside each goes a list of the sources it was made from, by which bin/causeway
 // sees whether it is stale. Run by `npm run build`; takes about a tenth of a second.
-import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
-import { dirname } from 'node:path'
+import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { basename, dirname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { build } from 'esbuild'
 
@@ -26,12 +26,19 @@ async function bundle(name, entry, options) {
   const inputs = Object.keys(metafile.inputs).filter((file) => file.startsWith('src/'))
   writeFileSync(`${root}/dist/${name}.inputs.json`, `${JSON.stringify({ inputs })}\n`)
   const bytes = Object.values(metafile.outputs).reduce((sum, output) => sum + output.bytes, 0)
+  // Parts of earlier builds go last: a command that runs meanwhile still finds its own.
+  const written = new Set(Object.keys(metafile.outputs).map((file) => basename(file)))
+  if (options.splitting)
+    for (const file of readdirSync(`${root}/dist/chunks`)) if (!written.has(file)) rmSync(`${root}/dist/chunks/${file}`)
   console.log(`dist/${name}.mjs: ${inputs.length} sources, ${Math.round(bytes / 1024)} KiB`)
 }
 
 mkdirSync(`${root}/dist`, { recursive: true })
-rmSync(`${root}/dist/chunks`, { recursive: true, force: true })
 await bundle('causeway', 'src/cli/main.ts', { splitting: true, minify: true, keepNames: false, chunkNames: 'chunks/[name]-[hash]', banner })
 if (existsSync(`${root}/src/daemon/main.ts`)) {
   await bundle('daemon', 'src/daemon/main.ts', { packages: 'external', sourcemap: true, banner })
+  // the engine's threads are programs of their own, beside the bundle that starts them
+  const thread = { packages: 'external', sourcemap: true, banner, outExtension: { '.js': '.js' } }
+  await bundle('reactor-worker', 'src/sys/reactor-worker.ts', thread)
+  await bundle('dns-worker', 'src/dns/worker.ts', thread)
 }

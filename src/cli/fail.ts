@@ -4,8 +4,8 @@ import { statusOf } from '../client/transport.ts'
 
 export interface CliDetail extends ErrorDetail {
   readonly exitCode?: number
-  /** Print the usage line and where help is. */
-  readonly usage?: 'short' | 'full'
+  /** Print the usage line and where help is; Docker says "Run" or, when arguments are missing, "See". */
+  readonly usage?: 'run' | 'see'
   /** Printed as it is: no `causeway:` before and no hint behind. */
   readonly bare?: boolean
 }
@@ -17,7 +17,7 @@ export function fail(message: string, detail: CliDetail = {}): NetError {
 
 /** Wrong flags or a wrong number of arguments. */
 export function usageError(message: string, detail: CliDetail = {}): NetError {
-  return new NetError('invalid', message, { usage: 'short', ...detail })
+  return new NetError('invalid', message, { usage: 'run', ...detail })
 }
 
 export function cliDetailOf(error: unknown): CliDetail {

@@ -10,8 +10,8 @@ export function usageLine(spec: Pick<CommandSpec<OptionTable>, 'path' | 'usage'>
 }
 
 /** The block that follows a usage error. */
-export function usageHint(spec: Pick<CommandSpec<OptionTable>, 'path' | 'usage'>): string {
-  return `${usageLine(spec)}\n\nRun '${PROGRAM} ${spec.path} --help' for more information`
+export function usageHint(spec: Pick<CommandSpec<OptionTable>, 'path' | 'usage'>, word: 'Run' | 'See'): string {
+  return `${usageLine(spec)}\n\n${word} '${PROGRAM} ${spec.path} --help' for more information`
 }
 
 export function commandHelp(spec: CommandSpec<OptionTable>, width: number): string {

@@ -6,6 +6,7 @@ import { systemClock } from '../base/clock.ts'
 import { NetError } from '../base/errors.ts'
 import type { Command } from './command.ts'
 import type { ContextParts, GlobalOptions } from './context.ts'
+import type { CliDetail } from './fail.ts'
 import { find, rootSections } from './registry.ts'
 
 import { VERSION } from './version-number.ts'
@@ -70,10 +71,13 @@ function checkCount(spec: Command['spec'], count: number): void {
       ? 'accepts no arguments'
       : least === most
         ? `requires ${number(least)}`
-        : count < least
-          ? `requires at least ${number(least)}`
-          : `requires at most ${number(most)}`
-  throw new NetError('invalid', `causeway: 'causeway ${spec.path}' ${need}`, { usage: 'full', exitCode: 1 } as object)
+        : Number.isFinite(most)
+          ? `requires at least ${least} and at most ${number(most)}`
+          : count < least
+            ? `requires at least ${number(least)}`
+            : `requires at most ${number(most)}`
+  const detail: CliDetail = { usage: most === Number.POSITIVE_INFINITY ? 'see' : 'run', exitCode: 1 }
+  throw new NetError('invalid', `causeway: 'causeway ${spec.path}' ${need}`, detail)
 }
 
 async function report(error: unknown, spec: Command['spec'] | undefined, parts: ContextParts, debug: boolean): Promise<number> {
@@ -82,7 +86,7 @@ async function report(error: unknown, spec: Command['spec'] | undefined, parts: 
   const lines: string[] = []
   if (spec !== undefined && detail.usage !== undefined) {
     const { usageHint } = await import('./help.ts')
-    lines.push(describe(error), '', usageHint(spec))
+    lines.push(describe(error), '', usageHint(spec, detail.usage === 'see' ? 'See' : 'Run'))
   } else if (spec?.failureCode !== undefined && detail.bare !== true) {
     lines.push(`causeway: ${describe(error)}`, '', `Run 'causeway ${spec.path} --help' for more information`)
   } else if (describe(error) !== '') lines.push(describe(error))
@@ -137,14 +141,14 @@ function parseGlobal(argv: readonly string[]): Global {
     const key = WITH_VALUE[name]
     if (key !== undefined) {
       const given = joined?.[2] ?? argv[++at]
-      if (given === undefined) throw new NetError('invalid', `flag needs an argument: ${name}`, { exitCode: 125 } as object)
+      if (given === undefined) throw new NetError('invalid', `flag needs an argument: ${name}`, { exitCode: 125 } as CliDetail)
       values[key] = given
     } else if (name === '--tls') flags.tls = joined?.[2] !== 'false'
     else if (name === '--tlsverify') flags.tlsVerify = joined?.[2] !== 'false'
     else if (name === '-D' || name === '--debug') flags.debug = joined?.[2] !== 'false'
     else if (name === '-v' || name === '--version') action ??= 'version'
     else if (name === '-h' || name === '--help') action ??= 'help'
-    else throw new NetError('invalid', `unknown flag: ${name}\nSee 'causeway --help'.`, { exitCode: 125 } as object)
+    else throw new NetError('invalid', `unknown flag: ${name}\nSee 'causeway --help'.`, { exitCode: 125 } as CliDetail)
   }
   return { global: { ...flags, ...values } as GlobalOptions, rest: argv.slice(at), action }
 }

@@ -7,7 +7,7 @@ export function nearest(word: string, path: string): string | undefined {
   let least = 3
   for (const name of namesBelow(path)) {
     const distance = editDistance(word, name)
-    if (distance < least && distance < name.length / 2 + 1) {
+    if (distance < least && distance * 2 < word.length) {
       least = distance
       best = name
     }

@@ -105,13 +105,11 @@ function textOf(error: CommanderError, argv: readonly string[]): string {
   const quoted = /'([^']*)'/.exec(error.message)?.[1] ?? ''
   if (error.code === 'commander.unknownOption') {
     if (quoted.startsWith('--')) return `unknown flag: ${quoted.replace(/=.*/s, '')}`
-    const cluster = argv.find((word) => /^-[^-]/.test(word) && word.endsWith(quoted.slice(1))) ?? quoted
-    return `unknown shorthand flag: '${quoted[1] ?? ''}' in ${cluster}`
+    return `unknown shorthand flag: '${quoted[1] ?? ''}' in ${quoted}`
   }
   if (error.code === 'commander.optionMissingArgument') {
-    const [short, long] = quoted.replace(/ <value>$/, '').split(', ')
-    if (long !== undefined && argv.at(-1) !== long) return `flag needs an argument: '${short?.[1] ?? ''}' in ${argv.at(-1)}`
-    return `flag needs an argument: ${long ?? short}`
+    const [short = '', long] = quoted.replace(/ <value>$/, '').split(', ')
+    return `flag needs an argument: ${long === undefined || argv.at(-1) === long ? (long ?? short) : `'${short[1] ?? ''}' in ${short}`}`
   }
   return error.message.replace(/^error: /, '')
 }

@@ -43,7 +43,7 @@ export function startEngine(
 ): { pid: number; ended: Promise<number | null>; release: () => void } {
   mkdirSync(dirname(log), { recursive: true })
   const out = openSync(log, 'a', 0o640)
-  const child = spawn(process.execPath, [launcher, 'daemon', ...args], { detached: true, stdio: ['ignore', out, out], cwd: '/' })
+  const child = spawn(process.execPath, ['--', launcher, 'daemon', ...args], { detached: true, stdio: ['ignore', out, out], cwd: '/' })
   closeSync(out)
   const ended = new Promise<number | null>((resolve) => {
     child.once('exit', resolve)

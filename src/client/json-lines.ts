@@ -2,11 +2,16 @@
 
 /** Yields each complete value. Text that never completes is dropped at the end of the stream (the connection was cut). */
 export async function* readJsonLines<T>(chunks: AsyncIterable<Uint8Array | string>): AsyncGenerator<T> {
+  for await (const text of readJsonTexts(chunks)) yield JSON.parse(text) as T
+}
+
+/** The same, each value as the text that was sent. */
+export async function* readJsonTexts(chunks: AsyncIterable<Uint8Array | string>): AsyncGenerator<string> {
   const decoder = new TextDecoder()
   const splitter = new JsonSplitter()
   for await (const chunk of chunks) {
     const text = typeof chunk === 'string' ? chunk : decoder.decode(chunk, { stream: true })
-    for (const value of splitter.push(text)) yield JSON.parse(value) as T
+    yield* splitter.push(text)
   }
 }
 

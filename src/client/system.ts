@@ -18,14 +18,16 @@ export class SystemApi {
   version(): Promise<VersionJson> {
     return this.#http.json('GET', '/version')
   }
-  events(options: {
+  /** `text` is the event as sent: its `timeNano` is beyond what a JavaScript number holds. */
+  async *events(options: {
     since?: string | undefined
     until?: string | undefined
     filters?: Filters
     signal?: AbortSignal
-  }): AsyncGenerator<EventMessage> {
+  }): AsyncGenerator<{ readonly event: EventMessage; readonly text: string }> {
     const { since, until, filters, signal } = options
-    return this.#http.lines('GET', '/events', { query: { since, until, filters: encodeFilters(filters) }, signal })
+    const query = { since, until, filters: encodeFilters(filters) }
+    for await (const text of this.#http.texts('GET', '/events', { query, signal })) yield { event: JSON.parse(text) as EventMessage, text }
   }
   diskUsage(): Promise<DiskUsage> {
     return this.#http.json('GET', '/system/df')

@@ -8,7 +8,7 @@ import http from 'node:http'
 import type { Duplex, Readable } from 'node:stream'
 import { type ErrorCode, type ErrorDetail, messageOf, NetError } from '../base/errors.ts'
 import { type EngineAddress, parseEngineAddress } from './address.ts'
-import { readJsonLines } from './json-lines.ts'
+import { readJsonTexts } from './json-lines.ts'
 
 /** The newest API version this client was written for; 1.52 drops the legacy fields of `NetworkSettings` that people's templates use. */
 export const CLIENT_API_VERSION = '1.51'
@@ -103,9 +103,14 @@ export class Transport {
 
   /** A stream of JSON values, one per line or simply one after the other. Aborting the signal ends it without an error. */
   async *lines<T>(method: string, path: string, options: RequestOptions = {}): AsyncGenerator<T> {
+    for await (const text of this.texts(method, path, options)) yield JSON.parse(text) as T
+  }
+
+  /** As {@link lines}, each value as the text that was sent: numbers beyond 2^53 keep their digits. */
+  async *texts(method: string, path: string, options: RequestOptions = {}): AsyncGenerator<string> {
     const reply = await this.request(method, path, options)
     try {
-      yield* readJsonLines<T>(reply)
+      yield* readJsonTexts(reply)
     } catch (error) {
       if (options.signal?.aborted !== true) throw error
     }

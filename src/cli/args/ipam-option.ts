@@ -57,7 +57,7 @@ function overlaps(a: string, b: string): boolean {
 
 function poolOf(pools: readonly Pool[], addressOrRange: string): Pool | undefined {
   const ip = tryParseIp(addressOrRange.replace(/\/.*$/, ''))
-  if (ip === undefined) throw bad(`invalid CIDR address: ${addressOrRange}`)
+  if (ip === undefined) return undefined
   return pools.find((pool) => {
     const cidr = tryParseCidr(pool.Subnet)
     if (cidr === undefined) throw bad(`invalid subnet ${pool.Subnet}: invalid CIDR address: ${pool.Subnet}`)

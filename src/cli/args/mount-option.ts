@@ -10,6 +10,7 @@ type Options = Record<string, unknown>
 
 /** `type=bind,source=/a,target=/b,readonly` -> Docker's Mount. Throws NetError `invalid`. */
 export function parseMount(text: string): Record<string, unknown> {
+  if (text === '') throw bad('EOF')
   const mount: Record<string, unknown> = { Type: 'volume' }
   const part: Record<'bind' | 'volume' | 'tmpfs' | 'image', Options> = { bind: {}, volume: {}, tmpfs: {}, image: {} }
   const labels: Record<string, string> = {}

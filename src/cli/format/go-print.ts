@@ -11,6 +11,17 @@ export class GoNil {
   }
 }
 
+const GO_MAP = Symbol('map')
+
+/** Marks an object as a map of Go's, where a missing key is no error. Not enumerable: JSON does not see it. */
+export function asGoMap<T extends object>(table: T): T {
+  return Object.defineProperty(table, GO_MAP, { value: true })
+}
+
+export function isGoMap(value: object): boolean {
+  return GO_MAP in value
+}
+
 /** Objects that are structs in Docker's API: printed as `{a b}` in this order, not as `map[...]`. Recognised by their keys. */
 const STRUCTS: readonly { readonly marks: readonly string[]; readonly order: readonly string[]; readonly maps: readonly string[] }[] = [
   { marks: ['HostIp', 'HostPort'], order: ['HostIp', 'HostPort'], maps: [] },
@@ -35,7 +46,7 @@ export function goPrint(value: unknown): string {
   if (Array.isArray(value)) return `[${value.map(goPrint).join(' ')}]`
   if (typeof value === 'object') {
     const table = value as Record<string, unknown>
-    const struct = STRUCTS.find((s) => s.marks.every((key) => key in table))
+    const struct = isGoMap(table) ? undefined : STRUCTS.find((s) => s.marks.every((key) => key in table))
     if (struct !== undefined)
       return `{${struct.order.map((key) => (key in table ? goPrint(table[key]) : struct.maps.includes(key) ? 'map[]' : '')).join(' ')}}`
     const keys = Object.keys(table).filter((key) => typeof table[key] !== 'function')
@@ -89,7 +100,9 @@ function formatOne(value: unknown, verb: string, flags: string, precision: numbe
     case 'v':
       return precision === undefined ? goPrint(value) : goPrint(value).slice(0, precision)
     case 'd':
-      return typeof value === 'number' ? sign + goNumber(value) : `%!d(${typeof value === 'string' ? 'string' : 'bool'}=${goPrint(value)})`
+      return typeof value === 'number' || typeof value === 'bigint'
+        ? sign + (typeof value === 'bigint' ? String(value) : goNumber(value))
+        : `%!d(${typeof value === 'string' ? 'string' : 'bool'}=${goPrint(value)})`
     case 't':
       return String(value)
     case 'q':

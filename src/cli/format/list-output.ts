@@ -1,12 +1,10 @@
-/**
- * The one way lists are printed: a table with headers, only ids, JSON lines, or the user's template.
- * A row is an object of columns; a function is a method for templates (`{{.Label "x"}}`) and not part of `{{json .}}`.
- */
+/** The one way lists are printed: a table with headers, only ids, JSON lines, or the user's template. */
 import { goJson } from './go-print.ts'
+import { asRow, type Row } from './row.ts'
 import { alignTabs } from './tabwriter.ts'
 import { compileTemplate } from './template.ts'
 
-export type Row = Readonly<Record<string, unknown>>
+export type { Row }
 
 export interface ListFormat {
   /** Heading by column. */
@@ -28,7 +26,7 @@ export function renderList(list: ListFormat, rows: readonly Row[], format: strin
   const source =
     asked === 'table' ? list.table : asked === 'raw' ? (list.raw ?? list.table) : isTable ? asked.replace(/^table\s+/, '') : asked
   const template = compileTemplate(expandEscapes(source), { functions: { json: (v) => goJson(plain(v)) } })
-  const body = rows.map((row) => template(row))
+  const body = rows.map((row) => template(asRow({ ...row })))
   if (!isTable) return lines(body)
   return lines(alignTabs([headerLine(expandEscapes(source), list.headers, rows[0]), ...body].join('\n')).split('\n'))
 }
@@ -53,7 +51,7 @@ function headerLine(source: string, headers: Readonly<Record<string, string>>, s
     println: last,
     print: last,
   }
-  return compileTemplate(source, { functions })(row)
+  return compileTemplate(source, { functions })(asRow(row))
 }
 
 function plain(value: unknown): unknown {

@@ -8,7 +8,8 @@
  */
 import { NetError } from '../../base/errors.ts'
 import { fail } from '../fail.ts'
-import { GoNil, goJson, goPrint, goSprintf } from './go-print.ts'
+import { GoNil, goJson, goPrint, goSprintf, isGoMap } from './go-print.ts'
+import { isRow, rowFields } from './row.ts'
 import { type Call, type Expr, type Node, type Pipe, parseTemplate } from './template-parse.ts'
 
 export type Template = (data: unknown) => string
@@ -126,7 +127,8 @@ class Run {
     if (head.kind === 'function') {
       if (head.name === 'and' || head.name === 'or') return this.#shortCircuit(head.name, rest, dot, piped)
       const fn = this.#functions[head.name] as Fn
-      return this.#guard(head, () => fn(...rest.map((e) => this.#operand(e, dot)), ...piped), `error calling ${head.name}: `)
+      const whole = { ...head, source: call.map((e) => e.source).join(' ') }
+      return this.#guard(whole, () => fn(...rest.map((e) => this.#operand(e, dot)), ...piped), `error calling ${head.name}: `)
     }
     const value =
       head.kind === 'field' ? this.#field(head, dot, [...rest.map((e) => this.#operand(e, dot)), ...piped]) : this.#operand(head, dot)
@@ -172,11 +174,17 @@ class Run {
   }
 
   #member(expr: Expr, of: unknown, name: string, args: readonly unknown[]): unknown {
-    if (of === null || of === undefined || of === NO_VALUE) throw this.#error(`nil data; no entry for key "${name}"`, expr)
+    if (of === null || of === undefined) throw this.#error(`nil data; no entry for key "${name}"`, expr)
+    if (of === NO_VALUE || (of instanceof GoNil && of.kind === 'map')) return NO_VALUE
     if (of instanceof GoNil) throw this.#error(`map has no entry for key "${name}"`, expr)
-    if (typeof of !== 'object' || Array.isArray(of)) throw this.#error(`can't evaluate field ${name} in type ${goType(of)}`, expr)
+    if (typeof of !== 'object' || Array.isArray(of)) throw this.#error(`can't evaluate field ${name} in type interface {}`, expr)
     const table = of as Record<string, unknown>
-    if (!(name in table)) throw this.#error(`map has no entry for key "${name}"`, expr)
+    if (!Object.hasOwn(table, name) && isGoMap(table)) return NO_VALUE
+    if (!(name in table))
+      throw this.#error(
+        isRow(table) ? `can't evaluate field ${name}: there are ${rowFields(table)}` : `map has no entry for key "${name}"`,
+        expr,
+      )
     const member = table[name]
     if (typeof member === 'function') return this.#guard(expr, () => (member as Fn)(...args), '')
     if (args.length > 0) throw this.#error(`${name} has arguments but cannot be invoked as function`, expr)
@@ -245,7 +253,7 @@ function indexOf(value: unknown, ...keys: unknown[]): unknown {
     else if (at === null || at === undefined || at instanceof GoNil) throw complaint('index of untyped nil')
     else if (Array.isArray(at) || typeof at === 'string') {
       if (typeof key !== 'number') throw complaint(`cannot index slice/array with type ${goType(key)}`)
-      if (key < 0 || key >= at.length) throw complaint('reflect: slice index out of range')
+      if (key < 0 || key >= at.length) throw complaint(`index out of range: ${key}`)
       at = typeof at === 'string' ? at.charCodeAt(key) : at[key]
     } else if (typeof at === 'object') at = (at as Record<string, unknown>)[String(key)] ?? ''
     else throw complaint(`can't index item of type ${goType(at)}`)

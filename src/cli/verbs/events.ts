@@ -1,7 +1,7 @@
 /** `events`. */
 import type { EventMessage } from '../../client/types.ts'
 import { defineCommand } from '../command.ts'
-import { goJson } from '../format/go-print.ts'
+import { asGoMap } from '../format/go-print.ts'
 import { compileTemplate } from '../format/template.ts'
 import { filter, formatOption, text } from '../options.ts'
 import { parseWhen } from '../when.ts'
@@ -26,37 +26,40 @@ export const events = defineCommand({
     const template =
       format === undefined || format === 'json' ? undefined : compileTemplate(format.replaceAll('\\t', '\t').replaceAll('\\n', '\n'))
     const stream = context.client.system.events({
-      since: options.since === undefined ? undefined : parseWhen(options.since, now),
-      until: options.until === undefined ? undefined : parseWhen(options.until, now),
+      since: options.since === undefined ? undefined : parseWhen('since', options.since, now),
+      until: options.until === undefined ? undefined : parseWhen('until', options.until, now),
       filters: options.filter,
       signal: stop.signal,
     })
-    for await (const event of stream)
-      context.print(format === 'json' ? goJson(event) : template === undefined ? eventText(event) : template(withNames(event)))
+    for await (const { event, text } of stream) {
+      const nanos = /"timeNano":\s*(\d+)/.exec(text)?.[1] ?? `${event.time}000000000`
+      if (format === 'json') context.print(text)
+      else context.print(template === undefined ? eventText(event, nanos) : template(withNames(event, nanos)))
+    }
     return 0
   },
 })
 
 /** Templates use Go's names of the fields. */
-function withNames(event: EventMessage): Record<string, unknown> {
-  const { status = '', id = '', from = '', scope = '', time, timeNano } = event
-  return { ...event, Status: status, ID: id, From: from, Scope: scope, Time: time, TimeNano: timeNano }
+function withNames(event: EventMessage, nanos: string): Record<string, unknown> {
+  const { status = '', id = '', from = '', scope = '', time, Actor } = event
+  const actor = { ID: Actor?.ID ?? '', Attributes: asGoMap({ ...Actor?.Attributes }) }
+  return { ...event, Actor: actor, Status: status, ID: id, From: from, Scope: scope, Time: time, TimeNano: BigInt(nanos) }
 }
 
 /** `2026-11-21T00:20:25.123456789Z container start <id> (image=busybox, name=c1)`, local time. */
-export function eventText(event: EventMessage): string {
+export function eventText(event: EventMessage, nanos: string): string {
   const { ID = '', Attributes } = event.Actor ?? {}
   const attributes = Object.entries(Attributes ?? {})
     .toSorted(([a], [b]) => (a < b ? -1 : 1))
     .map(([k, v]) => `${k}=${v}`)
   const detail = attributes.length === 0 ? '' : ` (${attributes.join(', ')})`
-  return `${eventTime(event)} ${event.Type} ${event.Action} ${ID}${detail}`
+  return `${eventTime(event.time, nanos)} ${event.Type} ${event.Action} ${ID}${detail}`
 }
 
-function eventTime({ time, timeNano }: EventMessage): string {
+function eventTime(time: number, nanos: string): string {
   const date = new Date(time * 1000)
-  // timeNano is beyond 2^53: its last digits were lost in parsing, which is below a microsecond
-  const fraction = timeNano === 0 || timeNano === undefined ? '000000000' : String(BigInt(timeNano) % 1_000_000_000n).padStart(9, '0')
+  const fraction = nanos.slice(-9)
   const two = (n: number) => String(n).padStart(2, '0')
   const offset = -date.getTimezoneOffset()
   const zone = offset === 0 ? 'Z' : `${offset < 0 ? '-' : '+'}${two(Math.trunc(Math.abs(offset) / 60))}:${two(Math.abs(offset) % 60)}`

@@ -3,7 +3,7 @@ import { statusOf } from '../../client/transport.ts'
 import { type Command, defineCommand } from '../command.ts'
 import type { Context } from '../context.ts'
 import { describe, fail } from '../fail.ts'
-import { GoNil, goJson } from '../format/go-print.ts'
+import { asGoMap, GoNil, goJson } from '../format/go-print.ts'
 import { indentJson } from '../format/json-indent.ts'
 import { compileTemplate } from '../format/template.ts'
 import { flag, text } from '../options.ts'
@@ -28,10 +28,11 @@ async function inspectAll(context: Context, names: readonly string[], format: st
   let code = failures.length > 0 ? 1 : 0
   if (format === undefined)
     context.print(found.length === 0 ? '[]' : `[\n    ${found.map((t) => indentJson(t, '    ', '    ')).join(',\n    ')}\n]`)
+  else if (template === undefined) context.print(`[${found.map((t) => goJson(JSON.parse(t))).join(',')}]`)
   else {
     for (const one of found) {
       try {
-        context.print(template === undefined ? goJson(JSON.parse(one)) : template(withTypedNils(JSON.parse(one))))
+        context.print(template(withTypedNils(JSON.parse(one))))
       } catch (error) {
         context.print('')
         failures.push(describe(error))
@@ -76,12 +77,31 @@ const POINTERS = new Set([
   'ImageManifestDescriptor',
 ])
 
+/** Fields that the engine leaves out when they are empty, by the object that would hold them (known by a field it always has). */
+const LEFT_OUT: readonly { readonly mark: string; readonly zero: Readonly<Record<string, unknown>> }[] = [
+  { mark: 'OOMKilled', zero: { Health: null } },
+  {
+    mark: 'NetworkMode',
+    zero: { Init: null, Sysctls: null, Tmpfs: null, Mounts: null, Annotations: null, StorageOpt: null, Runtime: '' },
+  },
+  { mark: 'OpenStdin', zero: { ExposedPorts: null, Healthcheck: null, MacAddress: '', StopSignal: '', StopTimeout: null, Shell: null } },
+  { mark: 'IPPrefixLen', zero: { GwPriority: 0, DNSNames: null, DriverOpts: null, IPAMConfig: null } },
+  { mark: 'ConfigOnly', zero: { Containers: null, Peers: null, Services: null, EnableIPv4: false } },
+]
+
 /** Go prints a nil map, slice and pointer differently; JSON has one null, so the name of the field decides. */
 function withTypedNils(value: unknown, key = ''): unknown {
   if (value === null) return new GoNil(MAPS.has(key) ? 'map' : POINTERS.has(key) ? 'pointer' : 'slice')
   if (Array.isArray(value)) return value.map((item) => withTypedNils(item))
   if (typeof value !== 'object') return value
-  return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, withTypedNils(v, k)]))
+  const typed = Object.fromEntries(Object.entries(value).map(([k, v]) => [k, withTypedNils(v, k)]))
+  if (MAPS.has(key)) return asGoMap(typed)
+  for (const { mark, zero } of LEFT_OUT) {
+    if (!(mark in typed)) continue
+    // Not enumerable: `{{json .}}` shows what was sent.
+    for (const [k, v] of Object.entries(zero)) if (!(k in typed)) Object.defineProperty(typed, k, { value: withTypedNils(v, k) })
+  }
+  return typed
 }
 
 function kind(
@@ -141,12 +161,9 @@ export const inspect = defineCommand({
   examples: [{ line: 'causeway inspect web' }, { line: "causeway inspect -f '{{.NetworkSettings.Networks.front.IPAddress}}' web" }],
   run: (context, names, options) => {
     const { type } = options
-    if (type === '' || (type !== undefined && !KINDS.includes(type as Kind)))
-      throw fail(
-        type === ''
-          ? 'type is empty: must be one of "container", "image", "network", "volume"'
-          : `"${type}" is not a valid value for --type`,
-      )
+    if (type === '') throw fail('type is empty: must be one of "container", "image", "network", "volume"')
+    if (type !== undefined && !KINDS.includes(type as Kind))
+      throw fail(`unknown type: "${type}": must be one of "container", "image", "network", "volume"`)
     const kinds = type === undefined ? KINDS : [type as Kind]
     return inspectAll(context, names, options.format, async (name) => {
       for (const which of kinds) {

@@ -30,8 +30,8 @@ export const logs = defineCommand({
       follow: options.follow,
       timestamps: options.timestamps,
       details: options.details,
-      since: options.since === undefined ? undefined : parseWhen(options.since, now),
-      until: options.until === undefined ? undefined : parseWhen(options.until, now),
+      since: options.since === undefined ? undefined : parseWhen('since', options.since, now),
+      until: options.until === undefined ? undefined : parseWhen('until', options.until, now),
       tail: options.tail ?? 'all',
     }
     await copyOutput(await containers.logs(found.Id, query, stop.signal), found.Config.Tty, context)

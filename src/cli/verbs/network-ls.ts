@@ -66,7 +66,7 @@ export const rm = defineCommand({
   path: 'network rm',
   aliases: ['network remove'],
   summary: 'Remove one or more networks',
-  usage: '[OPTIONS] NETWORK [NETWORK...]',
+  usage: 'NETWORK [NETWORK...]',
   args: [1, Number.POSITIVE_INFINITY],
   options: { force: flag('f', 'No error when it does not exist') },
   examples: [{ line: 'causeway network rm front back' }],

@@ -26,7 +26,7 @@ export const port = defineCommand({
   ],
   run: async (context, [first = '', ...rest]) => {
     if ((first === 'add' || first === 'rm') && rest.length > 0) return change(context, first, rest)
-    if (rest.length > 1) throw fail("causeway: 'causeway port' requires at most 2 arguments", { usage: 'full', exitCode: 1 })
+    if (rest.length > 1) throw fail("causeway: 'causeway port' requires at most 2 arguments", { usage: 'run', exitCode: 1 })
     return list(context, first, rest[0])
   },
 })
@@ -51,7 +51,7 @@ async function list(context: Context, name: string, wanted: string | undefined):
 
 async function change(context: Context, verb: 'add' | 'rm', [name = '', ...specs]: readonly string[]): Promise<number> {
   if (specs.length === 0)
-    throw fail(`causeway: 'causeway port ${verb}' requires a container and at least 1 port`, { usage: 'full', exitCode: 1 })
+    throw fail(`causeway: 'causeway port ${verb}' requires a container and at least 1 port`, { usage: 'run', exitCode: 1 })
   const ports = specs.flatMap((spec) => parsePublish(spec).map(toChange))
   const { own } = context.client
   await (verb === 'add' ? own.addPorts(name, ports) : own.removePorts(name, ports))

@@ -55,7 +55,7 @@ export const ps = defineCommand({
   ],
   run: async (context, _args, options) => {
     const format = options.format
-    const size = options.size || /\{\{[^}]*\.Size\b/.test(format ?? '')
+    const size = options.size || /\{\{[^}]*(\.Size\b|json\s+\.\s*[}|])/.test(format ?? '')
     const last = options.latest ? 1 : options.last
     const containers = await context.client.containers.list({
       all: options.all,

@@ -20,11 +20,15 @@ export const start = defineCommand({
   run: async (context, names, options) => {
     const { containers } = context.client
     if (!options.attach && !options.interactive) {
+      const failed: string[] = []
       const code = await each(context, names, async (name) => {
-        await containers.start(name)
+        await containers.start(name).catch((error: unknown) => {
+          failed.push(name)
+          throw error
+        })
         return name
       })
-      if (code !== 0) throw fail('failed to start containers', { bare: true, exitCode: 1, op: names.join(', ') })
+      if (code !== 0) throw fail(`Error: failed to start containers: ${failed.join(', ')}`)
       return 0
     }
     if (names.length > 1) throw fail('you cannot start and attach multiple containers at once')

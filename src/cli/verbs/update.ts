@@ -2,7 +2,7 @@
 import { parseBytes, parseBytesOrUnlimited, parseCpus, parseRestartPolicy } from '../args/units.ts'
 import { defineCommand } from '../command.ts'
 import { each } from '../each.ts'
-import { usageError } from '../fail.ts'
+import { fail } from '../fail.ts'
 import { integer, text, value } from '../options.ts'
 
 export const update = defineCommand({
@@ -27,8 +27,7 @@ export const update = defineCommand({
   },
   examples: [{ line: 'causeway update --restart unless-stopped web' }, { line: 'causeway update -m 256m --cpus 1.5 web' }],
   run: async (context, names, o) => {
-    if (Object.values(o).every((v) => v === undefined))
-      throw usageError('you must provide one or more flags when using this command', { exitCode: 1 })
+    if (Object.values(o).every((v) => v === undefined)) throw fail('you must provide one or more flags when using this command')
     const restart = o.restart === undefined ? { Name: '', MaximumRetryCount: 0 } : parseRestartPolicy(o.restart)
     const change = {
       BlkioWeight: o['blkio-weight'] ?? 0,
