@@ -222,7 +222,12 @@ const memory: Case = {
   underLoad: true,
   async round(engine, _round, record) {
     await sleep(3000)
-    const { rss, pss } = engine.memory()
+    const { rss, pss, processes } = engine.memory()
+    process.stdout.write(
+      `(${engine.label}: ${Object.entries(processes)
+        .map(([name, n]) => `${n} ${name}`)
+        .join(', ')}) `,
+    )
     record('memory idle, resident', rss / 1024)
     record('memory idle, proportional', pss / 1024)
   },
