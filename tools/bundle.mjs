@@ -24,21 +24,29 @@ const banner = { js: "import { createRequire as __createRequire } from 'node:mod
 async function bundle(name, entry, options) {
   const { metafile } = await build({ ...common, entryPoints: { [name]: entry }, outdir: 'dist', ...options })
   const inputs = Object.keys(metafile.inputs).filter((file) => file.startsWith('src/'))
-  writeFileSync(`${root}/dist/${name}.inputs.json`, `${JSON.stringify({ inputs })}\n`)
   const bytes = Object.values(metafile.outputs).reduce((sum, output) => sum + output.bytes, 0)
   // Parts of earlier builds go last: a command that runs meanwhile still finds its own.
   const written = new Set(Object.keys(metafile.outputs).map((file) => basename(file)))
   if (options.splitting)
     for (const file of readdirSync(`${root}/dist/chunks`)) if (!written.has(file)) rmSync(`${root}/dist/chunks/${file}`)
-  console.log(`dist/${name}.mjs: ${inputs.length} sources, ${Math.round(bytes / 1024)} KiB`)
+  console.log(`dist/${name}: ${inputs.length} sources, ${Math.round(bytes / 1024)} KiB`)
+  return inputs
+}
+
+function writeInputs(name, inputs) {
+  writeFileSync(`${root}/dist/${name}.inputs.json`, `${JSON.stringify({ inputs: [...new Set(inputs)] })}\n`)
 }
 
 mkdirSync(`${root}/dist`, { recursive: true })
-await bundle('causeway', 'src/cli/main.ts', { splitting: true, minify: true, keepNames: false, chunkNames: 'chunks/[name]-[hash]', banner })
+const split = { splitting: true, minify: true, chunkNames: 'chunks/[name]-[hash]', banner }
+writeInputs('causeway', await bundle('causeway', 'src/cli/main.ts', split))
 if (existsSync(`${root}/src/daemon/main.ts`)) {
-  await bundle('daemon', 'src/daemon/main.ts', { packages: 'external', sourcemap: true, banner })
   // the engine's threads are programs of their own, beside the bundle that starts them
   const thread = { packages: 'external', sourcemap: true, banner, outExtension: { '.js': '.js' } }
-  await bundle('reactor-worker', 'src/sys/reactor-worker.ts', thread)
-  await bundle('dns-worker', 'src/dns/worker.ts', thread)
+  const threads = [
+    ...(await bundle('reactor-worker', 'src/sys/reactor-worker.ts', thread)),
+    ...(await bundle('dns-worker', 'src/dns/worker.ts', thread)),
+  ]
+  const engine = await bundle('daemon', 'src/daemon/main.ts', { packages: 'external', sourcemap: true, banner })
+  writeInputs('daemon', [...engine, ...threads])
 }
