@@ -16,6 +16,7 @@ export class Context {
   /** Minor number of the API version: 51 for `1.51`. */
   readonly version: number
   #abort: AbortController | undefined
+  #wire: Wire | undefined
 
   constructor(exchange: Exchange, params: Readonly<Record<string, string>>) {
     this.exchange = exchange
@@ -109,7 +110,13 @@ export class Context {
 
   /** Leaves HTTP: the raw connection, with what the client has already sent. Read the JSON body first. */
   hijack(): Wire {
-    return takeSocket(this.exchange)
+    this.#wire = takeSocket(this.exchange)
+    return this.#wire
+  }
+
+  /** The raw connection, once the handler has taken it. */
+  get wire(): Wire | undefined {
+    return this.#wire
   }
 
   #bodyHeaders(): BodyHeaders {

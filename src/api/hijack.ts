@@ -10,6 +10,7 @@ import { ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Duplex, Readable } from 'node:stream'
 import { MAX_JSON_BYTES } from './body.ts'
+import { badRequest } from './errors.ts'
 import type { Exchange } from './types.ts'
 
 /** A raw connection to a client. */
@@ -32,10 +33,14 @@ const REASONS: Readonly<Record<number, string>> = {
   501: 'Not Implemented',
 }
 
-/** Takes the connection away from Node's HTTP server. The caller ends the socket. */
+/**
+ * Takes the connection away from Node's HTTP server. The caller ends the socket. Throws `invalid` when an earlier request of
+ * the same connection is still being answered.
+ */
 export function takeSocket(exchange: Exchange): Wire {
   const { req, res, upgrade } = exchange
-  const socket = res.socket as Socket
+  const { socket } = res
+  if (socket === null) throw badRequest('a request that takes over its connection cannot be pipelined behind another')
   const isChunked = upgrade === undefined && req.headers['transfer-encoding'] !== undefined && !req.complete
   res.removeAllListeners('finish')
   res.detachSocket(socket)
@@ -94,7 +99,12 @@ export function serveUpgrades(server: Server, serve: (req: IncomingMessage, res:
     readExactly(socket, head, length, (body, rest) => {
       const res = new ServerResponse(req)
       res.shouldKeepAlive = false
-      res.assignSocket(socket)
+      try {
+        res.assignSocket(socket)
+      } catch {
+        socket.destroy() // pipelined behind a request that is still being answered
+        return
+      }
       res.once('finish', () => {
         res.detachSocket(socket)
         socket.end()

@@ -11,7 +11,7 @@ import type { IncomingMessage, Server, ServerOptions, ServerResponse } from 'nod
 import { createServer } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
 import type { Socket } from 'node:net'
-import { NetError } from '../base/errors.ts'
+import { messageOf, NetError } from '../base/errors.ts'
 import { isAbortedBody } from './body.ts'
 import { Context } from './context.ts'
 import { pageNotFound, toHttpError } from './errors.ts'
@@ -109,12 +109,19 @@ export async function createApiServer(options: ApiOptions): Promise<ApiServer> {
 
   async function run(route: Route, exchange: Exchange, params: Readonly<Record<string, string>>): Promise<void> {
     const { req, res } = exchange
+    const ctx = new Context(exchange, params)
     try {
       if (route.since !== undefined && exchange.version < minorOf(route.since)) throw pageNotFound()
-      const answer = await route.handler(new Context(exchange, params))
+      const answer = await route.handler(ctx)
       if (!isStreamed(answer)) send(req, res, answer)
     } catch (error) {
-      fail(req, res, error)
+      if (ctx.wire === undefined) {
+        fail(req, res, error)
+        return
+      }
+      // No HTTP any more: the stream can only be cut.
+      ctx.wire.socket.destroy()
+      log.warn('attached stream failed', { path: req.url, error: messageOf(error) })
     }
   }
 
@@ -127,8 +134,8 @@ export async function createApiServer(options: ApiOptions): Promise<ApiServer> {
     if (unexpected)
       log.error('request failed unexpectedly', { method: req.method, path: req.url, error: error instanceof Error ? error.stack : message })
     else log.debug('request refused', { method: req.method, path: req.url, status, message })
-    // A hijacked response has no socket any more; one that has begun can only be cut short.
-    if (res.headersSent || res.socket === null) {
+    // An answer that has begun can only be cut short.
+    if (res.headersSent) {
       res.destroy()
       return
     }

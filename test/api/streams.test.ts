@@ -130,6 +130,36 @@ for (const upgrade of [true, false]) {
   })
 }
 
+test('input in the same packet as an upgrade, and its end, reach the process', async () => {
+  const id = await newExec({ AttachStdin: true })
+  const { body } = splitHead(await lab.raw(`${startHead(id, '{}', true)}early`, { halfClose: true }))
+  const stdout = demultiplex(body).filter((frame) => frame.stream === 1)
+  assert.equal(stdout.map((frame) => frame.text).join(''), 'hi\nearly')
+})
+
+test('pipelined requests are answered in order, errors too', async () => {
+  const get = (path: string, more = ''): string => `GET ${path} HTTP/1.1\r\nHost: d\r\n${more}\r\n`
+  const text = (await lab.raw(get('/networks/nope') + get('/containers/nope/json') + get('/_ping', 'Connection: close\r\n'))).toString()
+  const at = ['network nope not found', 'No such container: nope', '\r\nOK'].map((part) => text.indexOf(part))
+  assert.ok(at[0] !== -1 && (at[0] ?? 0) < (at[1] ?? 0) && (at[1] ?? 0) < (at[2] ?? 0), text)
+})
+
+test('a takeover pipelined behind an endless answer harms nobody', async () => {
+  const events = 'GET /events HTTP/1.1\r\nHost: d\r\n\r\n'
+  for (const extra of ['Connection: Upgrade\r\nUpgrade: tcp\r\n', '']) {
+    const socket = connect(lab.path)
+    socket.on('error', () => {})
+    socket.write(`${events}POST /containers/c1/attach?stream=1&stdout=1 HTTP/1.1\r\nHost: d\r\n${extra}\r\n`)
+    await new Promise((resolve) => setTimeout(resolve, 50))
+    assert.equal((await lab.call('GET', '/_ping')).text, 'OK')
+    socket.destroy()
+  }
+  assert.deepEqual(
+    lab.logged.filter((line) => line.level === 'error'),
+    [],
+  )
+})
+
 test('an exec start with broken JSON is refused in both ways', async () => {
   const id = await newExec()
   for (const upgrade of [true, false]) {
