@@ -261,7 +261,10 @@ export class Lifecycle {
     const forgetRuntime = async () => {
       // an empty group is removed with rmdir; only a container that shares pids can leave processes, which runc then kills
       if (cgroups.remove(cgroupPathOf(entry.record))) rmSync(`${paths.runtimeRoot}/${id}`, { recursive: true, force: true })
-      else await monitor.delete(id, paths.runtimeRoot)
+      else {
+        await monitor.delete(id, paths.runtimeRoot)
+        cgroups.remove(cgroupPathOf(entry.record)) // the runtime may have known nothing of it any more
+      }
     }
     const results = await Promise.allSettled([forgetRuntime().then(() => deps.rootfs.unmount(id)), network.close(entry)])
     rmSync(paths.bundle, { recursive: true, force: true })
