@@ -3,6 +3,7 @@
  * through descriptors without following links, and a file that shrinks while it is read is filled up with zeros.
  */
 import { closeSync, fstatSync, lstatSync, openSync, read, readdirSync, readlinkSync, readSync, type Stats } from 'node:fs'
+import { setImmediate } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { below, closeFd, listXattrs, O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK, openInRoot } from '../sys/rooted.ts'
 import { encodeHeader, paddingOf, type TarHeader, type TarType } from './archive-tar.ts'
@@ -107,6 +108,25 @@ export async function* readExactly(fd: number, size: number): AsyncGenerator<Buf
     left -= got.length
     yield got
   }
+}
+
+/**
+ * The same bytes in pieces of at least 64 KiB (but the last), with a turn of the event loop after each: a tree of small files is
+ * packed by calls that never wait, and nobody else would get to run until its end.
+ */
+export async function* inChunks(source: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+  let parts: Buffer[] = []
+  let bytes = 0
+  for await (const part of source) {
+    parts.push(part)
+    bytes += part.length
+    if (bytes < CHUNK / 2) continue
+    yield parts.length === 1 ? part : Buffer.concat(parts, bytes)
+    parts = []
+    bytes = 0
+    await setImmediate()
+  }
+  if (bytes > 0) yield Buffer.concat(parts, bytes)
 }
 
 /** Names in an opened directory, sorted by bytes so that archives come out the same every time. */

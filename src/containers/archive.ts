@@ -10,7 +10,7 @@ import { NetError } from '../base/errors.ts'
 import { below, closeFd, O_DIRECTORY, O_NOFOLLOW, O_PATH, openRoot, tryOpenInRoot } from '../sys/rooted.ts'
 import { decompress } from './archive-compress.ts'
 import { extractTar } from './archive-extract.ts'
-import { packTree } from './archive-pack.ts'
+import { inChunks, packTree } from './archive-pack.ts'
 import { TAR_END, TarReader } from './archive-tar.ts'
 import type { ArchiveStat } from './rootfs-types.ts'
 
@@ -112,7 +112,7 @@ export async function copyDirectory(root: string, path: string, target: string):
     if (from === undefined) return false
     const to = openRoot(target)
     try {
-      const reader = new TarReader(withEnd(packTree(from, '', './')))
+      const reader = new TarReader(inChunks(withEnd(packTree(from, '', './'))))
       await extractTar(reader, to)
       return true
     } finally {
@@ -181,7 +181,7 @@ async function* withEnd(entries: AsyncGenerator<Buffer>): AsyncGenerator<Buffer>
 
 /** A tar stream of an entry of `fd`, which it closes with the `others` when it has ended or was destroyed. */
 function archive(fd: number, name: string, as: string, others: readonly number[]): Readable {
-  const stream = Readable.from(withEnd(packTree(fd, name, as)), { objectMode: false, highWaterMark: 1 << 18 })
+  const stream = Readable.from(inChunks(withEnd(packTree(fd, name, as))), { objectMode: false, highWaterMark: 1 << 18 })
   stream.once('close', () => {
     for (const each of [fd, ...others]) closeFd(each)
   })

@@ -121,7 +121,7 @@ class Tree {
   stream(path: string): AsyncIterable<Buffer> {
     const fd = this.#open(path)
     if (fd === undefined) throw new NetError('invalid', `invalid archive: layer "${path}" is missing`)
-    return createReadStream('', { fd, highWaterMark: 1 << 18 }) // closes the descriptor at its end
+    return createReadStream('', { fd }) // closes the descriptor at its end
   }
 
   size(path: string): number {

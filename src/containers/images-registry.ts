@@ -8,6 +8,7 @@ import { join } from 'node:path'
 import { NetError } from '../base/errors.ts'
 import { runLines } from '../sys/pipeline.ts'
 import { run } from '../sys/process.ts'
+import { inChunks } from './archive-pack.ts'
 import { installImage } from './images-install.ts'
 import { choosePlatform } from './images-load.ts'
 import { canonical, familiar, familiarName, type Reference } from './images-reference.ts'
@@ -230,7 +231,7 @@ export async function pushImage(
     const diffIds = images.summary(hex).layers
     for (const diffId of diffIds) progress({ status: 'Preparing', progressDetail: {}, id: diffId.slice(7, 19) })
     const archive = join(scratch, 'image.tar')
-    await fs.writeFile(archive, saveArchive(layers, images, [{ hex, refs: [ref] }]), { signal })
+    await fs.writeFile(archive, inChunks(saveArchive(layers, images, [{ hex, refs: [ref] }])), { signal })
     const args = [...authArguments(scratch, ref, auth), ...(isInsecure(options, ref) ? ['--tls-verify=false'] : [])]
     const digestFile = join(scratch, 'digest')
     const from = `docker-archive:${archive}:${canonical(ref)}`

@@ -9,6 +9,7 @@ import { Readable } from 'node:stream'
 import { NetError } from '../base/errors.ts'
 import type { Clock } from '../base/ports.ts'
 import type { Store } from '../store/types.ts'
+import { inChunks } from './archive-pack.ts'
 import { busyboxImage, goArch } from './images-bootstrap.ts'
 import { applyChanges } from './images-changes.ts'
 import { installImage } from './images-install.ts'
@@ -129,7 +130,7 @@ export class Images implements ImageService {
       refs: [...new Map(names.map((ref) => [canonical(ref), ref])).values()],
     }))
     for (const { hex } of list) this.#publish('save', hex, `sha256:${hex}`)
-    return Readable.from(saveArchive(this.#layers, this.#images, list), { objectMode: false, highWaterMark: 1 << 18 })
+    return Readable.from(inChunks(saveArchive(this.#layers, this.#images, list)), { objectMode: false, highWaterMark: 1 << 18 })
   }
 
   async pull(ref: string, tag: string, auth: Auth | undefined, progress: Progress, signal: AbortSignal): Promise<void> {

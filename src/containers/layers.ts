@@ -11,10 +11,10 @@
  * A layer appears by one rename, so it is complete or absent.
  */
 import { createHash } from 'node:crypto'
-import { promises as fs, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { NetError } from '../base/errors.ts'
-import { closeFd, openRoot } from '../sys/rooted.ts'
+import { closeFd, deleteTree, openRoot } from '../sys/rooted.ts'
 import { decompress } from './archive-compress.ts'
 import { extractTar } from './archive-extract.ts'
 import { TarReader } from './archive-tar.ts'
@@ -169,7 +169,7 @@ export class LayerStore {
       rmSync(join(this.#links, info.link), { force: true })
       trash.push(join(path, '..'))
     }
-    for (const path of trash) await fs.rm(path, { recursive: true, force: true })
+    for (const path of trash) await deleteTree(path)
     return { removed: gone.map((info) => info.diffId), bytes: gone.reduce((sum, info) => sum + info.size, 0) }
   }
 

@@ -8,13 +8,14 @@
  * The store's `rootfs/<id>` says which image and layers a container stands on; its layers are kept as long as it is there, even when
  * the image is removed by force. A directory without a record is left from a crash and goes at start.
  */
-import { existsSync, promises as fs, lstatSync, mkdirSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { existsSync, lstatSync, mkdirSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
 import { NetError } from '../base/errors.ts'
 import type { Store } from '../store/types.ts'
 import { mount } from '../sys/libc.ts'
 import { listMounts, unmountAll } from '../sys/mounts.ts'
+import { deleteTree } from '../sys/rooted.ts'
 import { exportRoot, getArchive, type Owner, putArchive, statPath } from './archive.ts'
 import type { LayerStore } from './layers.ts'
 import { listChanges, treeSize } from './rootfs-changes.ts'
@@ -116,7 +117,7 @@ export class OverlayRootfs implements RootfsService {
     this.#wanted.delete(containerId)
     await this.#inTurn(containerId, async () => {
       await unmountAll(this.pathOf(containerId))
-      await fs.rm(join(this.#root, containerId), { recursive: true, force: true })
+      await deleteTree(join(this.#root, containerId))
       this.#options.store.remove(KEY + containerId)
     })
   }
@@ -137,7 +138,7 @@ export class OverlayRootfs implements RootfsService {
       if (!running.has(id)) await unmountAll(path)
     }
     for (const id of readdirSync(this.#root)) {
-      if (!known.has(id) && !running.has(id)) await fs.rm(join(this.#root, id), { recursive: true, force: true })
+      if (!known.has(id) && !running.has(id)) await deleteTree(join(this.#root, id))
     }
   }
 

@@ -15,6 +15,7 @@ import type { Clock, Rng } from '../base/ports.ts'
 import type { Store } from '../store/types.ts'
 import { MS_BIND, MS_REC, MS_REMOUNT, mount } from '../sys/libc.ts'
 import { listMounts, unmountAll } from '../sys/mounts.ts'
+import { deleteTree } from '../sys/rooted.ts'
 import { copyDirectory } from './archive.ts'
 import { treeSize } from './rootfs-changes.ts'
 import type { EventBus, Volume, VolumeService } from './types.ts'
@@ -51,7 +52,7 @@ export class Volumes implements VolumeService {
     const records = new Map(this.#records().map((record) => [record.name, record]))
     for (const name of readdirSync(this.#root)) {
       const path = join(this.#root, name)
-      if (name.startsWith(GONE)) await deleteTree(path)
+      if (name.startsWith(GONE)) await deleteData(path)
       else if (!records.has(name) && NAME.test(name)) await this.#adopt(name, path)
     }
     for (const record of records.values()) {
@@ -173,7 +174,7 @@ export class Volumes implements VolumeService {
     refuseMounted(directory)
     if (existsSync(directory)) renameSync(directory, gone)
     this.#options.store.remove(KEY + name)
-    await deleteTree(gone)
+    await deleteData(gone)
   }
 
   async #adopt(name: string, path: string): Promise<void> {
@@ -203,9 +204,9 @@ function refuseMounted(path: string): void {
   if (mounted.length > 0) throw new NetError('busy', `Cannot remove "${path}": "${mounted[0]}" is still mounted`)
 }
 
-async function deleteTree(path: string): Promise<void> {
+async function deleteData(path: string): Promise<void> {
   refuseMounted(path)
-  await fs.rm(path, { recursive: true, force: true })
+  await deleteTree(path)
 }
 
 function isName(name: string): boolean {

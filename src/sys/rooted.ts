@@ -6,7 +6,7 @@
  * A path below an opened directory is then named through {@link below}: `/proc/self/fd/<n>/<name>`, which node:fs takes. Only use
  * it with calls that do not follow a link in the last component (lstat, mkdir, unlink, rename, symlink, readlink, O_NOFOLLOW).
  */
-import { readdirSync, rmdirSync, unlinkSync } from 'node:fs'
+import { type Dirent, promises as fs, readdirSync, rmdirSync, unlinkSync } from 'node:fs'
 import { check, close, EAGAIN, errno, errnoName, kernelError, O_CLOEXEC, raw } from './libc.ts'
 
 const SYS_OPENAT2 = 437
@@ -88,6 +88,28 @@ export function removeTree(directory: number, name: string): void {
     close(fd)
   }
   rmdirSync(below(directory, name))
+}
+
+/**
+ * Deletes a tree that nobody else changes, one entry after the other in the pool: slower than all at once, but the loop stays free
+ * (fs.rm on 10,000 files stalls it for tens of milliseconds). Links are not followed. A missing tree is fine.
+ */
+export async function deleteTree(path: string): Promise<void> {
+  let entries: Dirent[]
+  try {
+    entries = await fs.readdir(path, { withFileTypes: true })
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code
+    if (code === 'ENOENT') return
+    if (code !== 'ENOTDIR') throw error
+    return fs.unlink(path)
+  }
+  for (const entry of entries) {
+    const child = `${path}/${entry.name}`
+    if (entry.isDirectory()) await deleteTree(child)
+    else await fs.unlink(child)
+  }
+  await fs.rmdir(path)
 }
 
 /** mknod(2). `type` is one of S_IFCHR, S_IFBLK, S_IFIFO; the umask applies to `mode`. */
