@@ -5,7 +5,7 @@
 import type { Address, BridgePort, Link, Neighbour, Route } from '../model/kernel-state.ts'
 import { nameOfLink } from '../sys/ifindex.ts'
 import { close } from '../sys/libc.ts'
-import { NETLINK_NETFILTER, NETLINK_ROUTE, openNetlinkFd } from '../sys/netlink-socket.ts'
+import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket, openNetlinkFd } from '../sys/netlink-socket.ts'
 import type { Netns } from '../sys/netns.ts'
 import type { Reactor } from '../sys/reactor.ts'
 import { AttrReader, type NetlinkMessage, needHeader, splitMessages } from '../wire/netlink.ts'
@@ -15,6 +15,7 @@ import {
   RTM_DELLINK,
   RTM_DELNEIGH,
   RTM_DELROUTE,
+  RTM_GETLINK,
   RTM_NEWADDR,
   RTM_NEWLINK,
   RTM_NEWNEIGH,
@@ -27,7 +28,7 @@ import {
   RTNLGRP_NEIGH,
 } from '../wire/rtnetlink.ts'
 import { decodeAddress } from '../wire/rtnetlink-addr.ts'
-import { decodeLink } from '../wire/rtnetlink-link.ts'
+import { decodeLink, type LinkMessage, RTEXT_FILTER_SKIP_STATS, writeLink } from '../wire/rtnetlink-link.ts'
 import { decodeNeighbour } from '../wire/rtnetlink-neigh.ts'
 import { decodeRoute, RTM_F_CLONED } from '../wire/rtnetlink-route.ts'
 import { type NameOf, toAddress, toBridgePort, toLink, toNeighbour, toRoute } from './decode.ts'
@@ -61,7 +62,6 @@ const GROUP_NUMBER: Readonly<Record<Exclude<WatchGroup, 'nft'>, number>> = {
 }
 const NFNLGRP_NFTABLES = 7
 const RECEIVE_BYTES = 8 << 20
-const KNOWN_NAMES = 4096
 
 /**
  * Watches `ns` (this process's own namespace when absent). `onChange` gets what one wake-up found, in order. Subscribe first
@@ -74,26 +74,36 @@ export function watchKernel(
   onChange: (events: KernelEvent[]) => void,
 ): KernelWatch {
   const closers: (() => void)[] = []
-  const watch = (protocol: number, numbers: readonly number[], decoderOf: (fd: number) => Decoder): void => {
-    const fd = openNetlinkFd(protocol, ns, numbers, RECEIVE_BYTES)
-    const decode = decoderOf(fd)
+  const watch = (fd: number, decoder: Decoder): void => {
+    const lost = () => {
+      decoder.resync()
+      onChange([{ kind: 'overrun' }])
+    }
     const subscription = reactor.onPackets(
       fd,
       (packets) => {
-        const events = packets.flatMap((packet) => splitMessages(packet).flatMap((message) => decode(message) ?? []))
+        const events = packets.flatMap((packet) => splitMessages(packet).flatMap((message) => decoder.decode(message) ?? []))
         if (events.length > 0) onChange(events)
       },
-      () => onChange([{ kind: 'overrun' }]), // a socket that ended cannot tell what it missed either
-      { onOverrun: () => onChange([{ kind: 'overrun' }]) },
+      lost, // a socket that ended cannot tell what it missed either
+      { onOverrun: lost },
     )
     closers.push(() => {
       subscription.close()
+      decoder.close()
       close(fd)
     })
   }
-  const routeGroups = groups.filter((group) => group !== 'nft').map((group) => GROUP_NUMBER[group])
-  if (routeGroups.length > 0) watch(NETLINK_ROUTE, routeGroups, routeDecoder)
-  if (groups.includes('nft')) watch(NETLINK_NETFILTER, [NFNLGRP_NFTABLES], () => decodeNft)
+  const wanted = new Set(groups)
+  if (groups.some((group) => group !== 'nft')) {
+    // Links always: they give the names that the other notices lack.
+    const numbers = [RTNLGRP_LINK, ...groups.filter((group) => group !== 'nft' && group !== 'link').map((group) => GROUP_NUMBER[group])]
+    watch(openNetlinkFd(NETLINK_ROUTE, ns, numbers, RECEIVE_BYTES), new RouteDecoder(ns, wanted.has('link')))
+  }
+  if (wanted.has('nft')) {
+    const decoder: Decoder = { decode: decodeNft, resync: () => {}, close: () => {} }
+    watch(openNetlinkFd(NETLINK_NETFILTER, ns, [NFNLGRP_NFTABLES], RECEIVE_BYTES), decoder)
+  }
   return {
     close: () => {
       for (const stop of closers.splice(0)) stop()
@@ -101,57 +111,86 @@ export function watchKernel(
   }
 }
 
-type Decoder = (message: NetlinkMessage) => KernelEvent | undefined
+interface Decoder {
+  decode(message: NetlinkMessage): KernelEvent | undefined
+  /** Notifications were lost. */
+  resync(): void
+  close(): void
+}
 
-/** Remembers names, because the notice of an address's end comes when its link has gone already. */
-function routeDecoder(fd: number): Decoder {
-  const names = new Map<number, string>()
-  const remember = (index: number, name: string): string => {
-    if (names.size >= KNOWN_NAMES) names.clear()
-    names.set(index, name)
-    return name
+/**
+ * Keeps the names of all links: notices carry indexes only, they are read later than they were sent, and a link may
+ * have gone in between.
+ */
+class RouteDecoder implements Decoder {
+  readonly #names = new Map<number, string>()
+  readonly #lister: NetlinkSocket
+  readonly #tellsLinks: boolean
+
+  /** Made after the notifications were joined, so that no link falls between. */
+  constructor(ns: Netns | undefined, tellsLinks: boolean) {
+    this.#lister = NetlinkSocket.open(NETLINK_ROUTE, ns)
+    this.#tellsLinks = tellsLinks
+    this.resync()
   }
-  const nameOf: NameOf = (index) => {
-    const name = nameOfLink(fd, index)
-    return name === '' ? (names.get(index) ?? '') : remember(index, name)
+
+  close(): void {
+    this.#lister.close()
   }
-  return (message) => {
+
+  resync(): void {
+    const links = this.#lister.dump(
+      'links',
+      RTM_GETLINK,
+      (w) => writeLink(w, { extMask: RTEXT_FILTER_SKIP_STATS }),
+      ({ payload }) => decodeLink(payload),
+    )
+    this.#names.clear()
+    for (const link of links) this.#names.set(link.index ?? 0, link.name ?? '')
+  }
+
+  readonly #nameOf: NameOf = (index) => this.#names.get(index) ?? nameOfLink(this.#lister.fd, index)
+
+  decode(message: NetlinkMessage): KernelEvent | undefined {
     const { type, payload } = message
     switch (type) {
       case RTM_NEWLINK:
-      case RTM_DELLINK: {
-        const m = decodeLink(payload)
-        const change = type === RTM_NEWLINK ? 'new' : 'delete'
-        if (m.family === PF_BRIDGE) return portEvent(change, m.name ?? '', m.master ?? 0, m.protinfo && toBridgePort(m.protinfo))
-        const link = toLink(m)
-        if (change === 'new') remember(link.index, link.name)
-        else names.delete(link.index)
-        return { kind: 'link', change, link }
-      }
+      case RTM_DELLINK:
+        return this.#link(type === RTM_NEWLINK ? 'new' : 'delete', payload)
       case RTM_NEWADDR:
       case RTM_DELADDR:
-        return { kind: 'addr', change: type === RTM_NEWADDR ? 'new' : 'delete', addr: toAddress(decodeAddress(payload), nameOf) }
+        return { kind: 'addr', change: type === RTM_NEWADDR ? 'new' : 'delete', addr: toAddress(decodeAddress(payload), this.#nameOf) }
       case RTM_NEWROUTE:
       case RTM_DELROUTE: {
         const m = decodeRoute(payload)
         if ((m.flags & RTM_F_CLONED) !== 0) return undefined
-        return { kind: 'route', change: type === RTM_NEWROUTE ? 'new' : 'delete', route: toRoute(m, nameOf) }
+        return { kind: 'route', change: type === RTM_NEWROUTE ? 'new' : 'delete', route: toRoute(m, this.#nameOf) }
       }
       case RTM_NEWNEIGH:
       case RTM_DELNEIGH: {
         const m = decodeNeighbour(payload)
-        const neigh = m.family === PF_BRIDGE ? undefined : toNeighbour(m, nameOf)
+        const neigh = m.family === PF_BRIDGE ? undefined : toNeighbour(m, this.#nameOf)
         return neigh && { kind: 'neigh', change: type === RTM_NEWNEIGH ? 'new' : 'delete', neigh }
       }
       default:
         return undefined
     }
   }
+
+  #link(change: Change, payload: Uint8Array): KernelEvent | undefined {
+    const m = decodeLink(payload)
+    if (m.family === PF_BRIDGE) return this.#tellsLinks ? portEvent(change, m) : undefined
+    const link = toLink(m)
+    if (change === 'new') this.#names.set(link.index, link.name)
+    else this.#names.delete(link.index)
+    return this.#tellsLinks ? { kind: 'link', change, link } : undefined
+  }
 }
 
 /** An AF_BRIDGE message is about a port: its RTM_DELLINK says that the link left the bridge, not that it has gone. */
-function portEvent(change: Change, dev: string, master: number, port: BridgePort | undefined): KernelEvent {
-  return port === undefined ? { kind: 'port', change, dev, master } : { kind: 'port', change, dev, master, port }
+function portEvent(change: Change, m: LinkMessage): KernelEvent {
+  const event = { kind: 'port', change, dev: m.name ?? '', master: m.master ?? 0 } as const
+  return m.protinfo === undefined ? event : { ...event, port: toBridgePort(m.protinfo) }
 }
 
 const NFGENMSG_BYTES = 4

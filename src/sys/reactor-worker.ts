@@ -31,6 +31,7 @@ const TURN_MS = 250
 const LONGEST_PACKET = 256 * 1024
 const BATCH_BYTES = 256 * 1024
 const BATCH_PACKETS = 256
+const GAP_PACKETS_PER_TURN = 4096
 
 interface Watched {
   readonly id: number
@@ -41,6 +42,8 @@ interface Watched {
   readonly socketType: number
   /** Batches handed over so far. */
   given: number
+  /** The kernel dropped packets, and the queue behind the gap is not empty yet. */
+  hasGap: boolean
 }
 
 const { port, doorbellFd, credits: shared } = workerData as ReactorData
@@ -76,6 +79,10 @@ function release(w: Watched): void {
 
 /** Reads what is there, up to one batch, and hands it over. What remains is found by the next turn. */
 function drain(w: Watched): void {
+  if (w.hasGap) {
+    passGap(w)
+    return
+  }
   const lengths: number[] = []
   let used = 0
   let end: string | undefined
@@ -89,15 +96,15 @@ function drain(w: Watched): void {
       const error = errno()
       if (error === EINTR) continue
       if (error === ENOBUFS) {
-        report({ op: 'overrun', id: w.id })
-        continue
+        w.hasGap = true
+        break
       }
       if (error !== EAGAIN) end = errnoName(error)
       break
     }
     if (got > room.length) {
-      report({ op: 'overrun', id: w.id }) // cut off: as good as lost
-      continue
+      w.hasGap = true // cut off: as good as lost
+      break
     }
     // A zero is the end of streams and of SEQPACKET, whose senders here never send nothing; a datagram may be empty.
     if (got === 0 && (!takesPackets || w.socketType === SOCK_SEQPACKET)) {
@@ -112,6 +119,7 @@ function drain(w: Watched): void {
     w.given++
     report({ op: 'packets', id: w.id, data, lengths }, [data.buffer])
   }
+  if (w.hasGap) passGap(w)
   if (end !== undefined) {
     release(w)
     report({ op: 'end', id: w.id, why: end })
@@ -120,6 +128,22 @@ function drain(w: Watched): void {
     stalled.add(w)
     credits.wait(w.slot)
     wakeStalled()
+  }
+}
+
+/**
+ * Throws away what was queued before a gap and reports the gap when the queue is empty, no sooner: until then the kernel
+ * drops in silence (netlink_overrun() says ENOBUFS once, netlink_rcv_wake() ends the congestion on an empty queue), so whoever
+ * read everything again at the first error would miss what came after.
+ */
+function passGap(w: Watched): void {
+  for (let i = 0; i < GAP_PACKETS_PER_TURN; i++) {
+    if (Number(raw.recv(w.fd, scratch, scratch.length, MSG_DONTWAIT)) > 0) continue
+    const error = errno()
+    if (error === ENOBUFS || error === EINTR) continue
+    w.hasGap = false
+    report({ op: 'overrun', id: w.id })
+    return
   }
 }
 
@@ -144,7 +168,7 @@ function obey(command: Command): void {
   }
   if (command.op === 'add') {
     const { id, slot, fd, mode } = command
-    const w: Watched = { id, slot, fd, mode, socketType: mode === 'packets' ? socketTypeOf(fd) : 0, given: 0 }
+    const w: Watched = { id, slot, fd, mode, socketType: mode === 'packets' ? socketTypeOf(fd) : 0, given: 0, hasGap: false }
     if (mode === 'packets' && w.socketType === 0) raw.fcntl(fd, F_SETFL, raw.fcntl(fd, F_GETFL, 0) | O_NONBLOCK)
     watched.set(id, w)
     try {
