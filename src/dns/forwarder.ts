@@ -227,7 +227,7 @@ export class Forwarder {
     let due = flight.startedMs + (retransmit ?? EXCHANGE_TIMEOUT_MS)
     if (flight.next < flight.order.length) due = Math.min(due, flight.lastAskMs + HEDGE_MS)
     if (flight.held !== undefined) due = Math.min(due, Math.max(now, this.#holdUntil(flight, flight.held.position, now)))
-    if (flight.timer !== undefined) flight.timer.cancelled = true
+    flight.timer?.cancel()
     flight.timer = this.#timers.at(due, () => this.#onTimer(flight))
   }
 
@@ -258,7 +258,7 @@ export class Forwarder {
 
   #finish(flight: Flight, answer: UpstreamAnswer | undefined): void {
     flight.isDone = true
-    if (flight.timer !== undefined) flight.timer.cancelled = true
+    flight.timer?.cancel()
     this.#flights.delete(flight.key)
     if (answer !== undefined) this.#cache.put(flight.cacheKey, answer.message, answer.index, this.#now())
     for (const waiter of flight.waiters) {

@@ -1,10 +1,26 @@
-/** Timers of a loop that is not libuv's: a binary heap by due time. Cancelling marks; the heap forgets it when its time comes. */
+/** Timers of a loop that is not libuv's: a binary heap by due time. The heap forgets a cancelled timer when its time comes. */
 
-export interface LoopTimer {
+export class LoopTimer {
   readonly dueMs: number
-  /** Never called once this is true. */
-  cancelled: boolean
-  readonly run: () => void
+  #run: (() => void) | undefined
+
+  constructor(dueMs: number, run: () => void) {
+    this.dueMs = dueMs
+    this.#run = run
+  }
+
+  /** It is never called after this, and what it would have called is let go of at once. */
+  cancel(): void {
+    this.#run = undefined
+  }
+
+  get isCancelled(): boolean {
+    return this.#run === undefined
+  }
+
+  run(): void {
+    this.#run?.()
+  }
 }
 
 export class LoopTimers {
@@ -12,7 +28,7 @@ export class LoopTimers {
 
   /** Calls `run` in the first turn at or after `dueMs` (same clock as given to {@link runDue}). */
   at(dueMs: number, run: () => void): LoopTimer {
-    const timer: LoopTimer = { dueMs, cancelled: false, run }
+    const timer = new LoopTimer(dueMs, run)
     const heap = this.#heap
     let i = heap.push(timer) - 1
     while (i > 0) {
@@ -27,7 +43,7 @@ export class LoopTimers {
 
   /** Milliseconds until the next timer, 0 when it is due, `limitMs` when there is none that early. */
   waitMs(nowMs: number, limitMs: number): number {
-    while (this.#heap[0]?.cancelled === true) this.#pop()
+    while (this.#heap[0]?.isCancelled === true) this.#pop()
     const next = this.#heap[0]
     return next === undefined ? limitMs : Math.min(limitMs, Math.max(0, next.dueMs - nowMs))
   }
@@ -36,7 +52,6 @@ export class LoopTimers {
   runDue(nowMs: number, onError: (error: unknown) => void): void {
     for (let next = this.#heap[0]; next !== undefined && next.dueMs <= nowMs; next = this.#heap[0]) {
       this.#pop()
-      if (next.cancelled) continue
       try {
         next.run()
       } catch (error) {

@@ -135,7 +135,7 @@ test('random messages survive a round trip', () => {
 test('random bytes are decoded or refused, never anything else', () => {
   const { below } = seeded(11)
   const int = (from: number, to: number): number => from + below(to - from + 1)
-  for (let i = 0; i < 20_000; i++) {
+  for (let i = 0; i < 4000; i++) {
     const noise = i % 2 === 0 ? CAPTURED.slice() : Uint8Array.from({ length: int(0, 80) }, () => int(0, 255))
     for (let n = 0; i % 2 === 0 && n < 3; n++) noise[int(0, noise.length - 1)] = int(0, 255)
     indexMessage(noise)
