@@ -38,8 +38,6 @@ export interface Lab {
 }
 
 export async function apiLab(change: Partial<ApiOptions> = {}): Promise<Lab> {
-  const folder = mkdtempSync(join(tmpdir(), 'causeway-api-'))
-  const path = join(folder, 'api.sock')
   const events = new MemoryEvents()
   const controller = new MemoryController(events)
   const containers = new MemoryContainers(controller, events)
@@ -80,6 +78,8 @@ export async function apiLab(change: Partial<ApiOptions> = {}): Promise<Lab> {
     log,
     ...change,
   })
+  const folder = mkdtempSync(join(tmpdir(), 'causeway-api-'))
+  const path = join(folder, 'api.sock')
   await api.listenUnix(path)
   const agent = new Agent({ keepAlive: true, maxSockets: 8 })
 
