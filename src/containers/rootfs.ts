@@ -131,14 +131,15 @@ export class OverlayRootfs implements RootfsService {
    * belong to no container.
    */
   async restore(running: ReadonlySet<string>): Promise<void> {
-    const known = new Set(this.list())
-    for (const id of running) if (known.has(id)) this.#wanted.add(id)
+    const isKnown = (id: string): boolean => ID.test(id) && this.#options.store.get(KEY + id) !== undefined
+    for (const id of running) if (isKnown(id)) this.#wanted.add(id)
     for (const path of listMounts(this.#root).reverse()) {
       const id = path.slice(this.#root.length + 1).split('/')[0] as string
-      if (!running.has(id)) await unmountAll(path)
+      // one that was mounted since we started, by a restart policy for example, is not left over
+      if (!this.#wanted.has(id) && !this.#uses.has(id)) await unmountAll(path)
     }
     for (const id of readdirSync(this.#root)) {
-      if (!known.has(id) && !running.has(id)) await deleteTree(join(this.#root, id))
+      if (!isKnown(id) && !running.has(id)) await deleteTree(join(this.#root, id))
     }
   }
 

@@ -600,3 +600,15 @@ test('two loads of the same image at once end in one', async () => {
   assert.equal(readdirSync(join(at.root, 'layers')).length, 2)
   assert.deepEqual(readdirSync(join(at.root, 'tmp')), [])
 })
+
+test('a root file system that was mounted before restore ran is not taken for a left-over', async () => {
+  const first = lab()
+  const id = await first.images.bootstrap()
+  for (const c of ['left', 'live', 'started']) await first.rootfs.prepare(c, id)
+  await first.rootfs.mount('left')
+  await first.rootfs.mount('live')
+  const second = lab(first.root, first.store)
+  const merged = await second.rootfs.mount('started')
+  await second.rootfs.restore(new Set(['live']))
+  assert.deepEqual(mountsBelow(first.root).sort(), [second.rootfs.pathOf('live'), merged].sort())
+})
