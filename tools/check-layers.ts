@@ -1,9 +1,10 @@
 /**
- * Fails on an import that points upwards or sideways, and prints why the rule exists. The table in docs/layers.md is read, not repeated:
- * what is written there is what is checked.
+ * Fails on an import that points upwards or sideways, on a ring of folders, and on a rule that matches nothing, and prints why the
+ * rule exists. The table in docs/layers.md is read, not repeated: what is written there is what is checked.
  */
-import { readdirSync, readFileSync } from 'node:fs'
-import { dirname, join, normalize } from 'node:path'
+import { readdirSync, readFileSync, realpathSync } from 'node:fs'
+import { dirname, join, normalize, relative } from 'node:path'
+import { pathToFileURL } from 'node:url'
 
 /** Why each folder keeps to its list. A folder without a reason, or a reason without a folder, is an error. */
 const REASONS: Readonly<Record<string, string>> = {
@@ -35,9 +36,9 @@ interface Rule {
   readonly typesOnly: ReadonlySet<string>
 }
 
-function readRules(): Map<string, Rule | 'everything'> {
+function readRules(root: string): Map<string, Rule | 'everything'> {
   const rules = new Map<string, Rule | 'everything'>()
-  for (const line of readFileSync('docs/layers.md', 'utf8').split('\n')) {
+  for (const line of readFileSync(join(root, 'docs/layers.md'), 'utf8').split('\n')) {
     const cells = /^\| ([a-z]+) \| (.+) \|$/.exec(line)
     if (cells === null || cells[1] === 'folder') continue
     const [, folder, list] = cells as unknown as [string, string, string]
@@ -80,26 +81,31 @@ function importsOf(text: string): Import[] {
   return found
 }
 
-function problems(): string[] {
-  const rules = readRules()
+/** Everything that is wrong below `root` (a checkout), one text each; empty when the layers hold. */
+export function layerProblems(root: string, reasons: Readonly<Record<string, string>> = REASONS): string[] {
+  const rules = readRules(root)
   const found: string[] = []
-  const folders = readdirSync('src', { withFileTypes: true })
+  const uses = new Map<string, Map<string, string>>()
+  const folders = readdirSync(join(root, 'src'), { withFileTypes: true })
     .filter((e) => e.isDirectory())
     .map((e) => e.name)
   for (const folder of folders) if (!rules.has(folder)) found.push(`src/${folder} has no row in docs/layers.md`)
   for (const folder of rules.keys())
-    if (REASONS[folder] === undefined) found.push(`docs/layers.md lists "${folder}", for which tools/check-layers.ts has no reason`)
-  for (const folder of Object.keys(REASONS))
+    if (!folders.includes(folder))
+      found.push(`docs/layers.md has a row for "${folder}", which matches nothing: src/${folder} does not exist`)
+  for (const folder of rules.keys())
+    if (reasons[folder] === undefined) found.push(`docs/layers.md lists "${folder}", for which tools/check-layers.ts has no reason`)
+  for (const folder of Object.keys(reasons))
     if (!rules.has(folder)) found.push(`tools/check-layers.ts has a reason for "${folder}", which docs/layers.md does not list`)
 
   for (const folder of folders) {
     const rule = rules.get(folder)
-    const reason = REASONS[folder] ?? ''
-    for (const entry of readdirSync(join('src', folder), { recursive: true, withFileTypes: true })) {
+    const reason = reasons[folder] ?? ''
+    for (const entry of readdirSync(join(root, 'src', folder), { recursive: true, withFileTypes: true })) {
       if (!entry.isFile() || !entry.name.endsWith('.ts')) continue
-      const file = join(entry.parentPath, entry.name)
+      const file = relative(root, join(entry.parentPath, entry.name))
       const isTest = entry.name.endsWith('.test.ts')
-      for (const { specifier, typeOnly, line } of importsOf(readFileSync(file, 'utf8'))) {
+      for (const { specifier, typeOnly, line } of importsOf(readFileSync(join(root, file), 'utf8'))) {
         const complain = (what: string, why = reason) => found.push(`${file}:${line} ${what}\n    because ${why}`)
         if (specifier.startsWith('.')) {
           const target = normalize(join(dirname(file), specifier))
@@ -107,6 +113,10 @@ function problems(): string[] {
           if (top !== 'src' || to === undefined) {
             if (!(isTest && top === 'testkit')) complain(`imports ${target} from outside src`, 'only src is shipped')
             continue
+          }
+          if (!isTest && to !== folder) {
+            const from = uses.get(folder) ?? new Map<string, string>()
+            uses.set(folder, from.set(to, from.get(to) ?? `${file}:${line}`))
           }
           if (isTest || rule === undefined || rule === 'everything') continue
           if (!rule.folders.has(to)) complain(`imports ${target}: ${folder} may not import ${to}`)
@@ -119,10 +129,34 @@ function problems(): string[] {
       }
     }
   }
-  return found
+  return [...found, ...rings(uses)]
 }
 
-const found = problems()
-for (const problem of found) console.log(problem)
-if (found.length > 0) console.log(`${found.length} layer problem${found.length === 1 ? '' : 's'}`)
-process.exit(found.length > 0 ? 1 : 0)
+/** Folders that reach themselves over others, also over types alone: each ring once, with the import that makes every step of it. */
+function rings(uses: ReadonlyMap<string, ReadonlyMap<string, string>>): string[] {
+  const found = new Map<string, string>()
+  const walk = (path: readonly string[]): void => {
+    for (const [next, where] of uses.get(path.at(-1) as string) ?? []) {
+      if (next === path[0]) {
+        const steps = path.map(
+          (folder, i) => `${folder} -> ${path[i + 1] ?? next} (${uses.get(folder)?.get(path[i + 1] ?? next) ?? where})`,
+        )
+        const key = [...path].sort().join()
+        if (!found.has(key))
+          found.set(
+            key,
+            `folders in a ring: ${steps.join(', ')}\n    because folders that need each other cannot be understood or tested alone`,
+          )
+      } else if (!path.includes(next)) walk([...path, next])
+    }
+  }
+  for (const folder of [...uses.keys()].sort()) walk([folder])
+  return [...found.values()]
+}
+
+if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(realpathSync(process.argv[1])).href) {
+  const found = layerProblems('.')
+  for (const problem of found) console.log(problem)
+  if (found.length > 0) console.log(`${found.length} layer problem${found.length === 1 ? '' : 's'}`)
+  process.exit(found.length > 0 ? 1 : 0)
+}

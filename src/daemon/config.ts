@@ -56,8 +56,18 @@ const FLAGS: readonly Flag[] = [
   { flag: '--fixed-cidr-v6 <cidr>', key: 'fixed-cidr-v6', kind: 'text', help: 'IPv6 subnet of the default bridge' },
   { flag: '--default-gateway <ip>', key: 'default-gateway', kind: 'text', help: 'gateway handed to containers of the default bridge' },
   { flag: '--default-gateway-v6 <ip>', key: 'default-gateway-v6', kind: 'text', help: 'the same for IPv6' },
-  { flag: '--default-address-pool <base=cidr,size=n>', key: 'default-address-pools', kind: 'list', help: 'pool for networks without a subnet' },
-  { flag: '--default-network-opt <driver=k=v>', key: 'default-network-opts', kind: 'list', help: 'default option of user-defined networks' },
+  {
+    flag: '--default-address-pool <base=cidr,size=n>',
+    key: 'default-address-pools',
+    kind: 'list',
+    help: 'pool for networks without a subnet',
+  },
+  {
+    flag: '--default-network-opt <driver=k=v>',
+    key: 'default-network-opts',
+    kind: 'list',
+    help: 'default option of user-defined networks',
+  },
   { flag: '--mtu <bytes>', key: 'mtu', kind: 'number', help: 'MTU of the default bridge' },
   { flag: '--icc [bool]', key: 'icc', kind: 'bool', help: 'containers of the default bridge reach each other' },
   { flag: '--ip <ip>', key: 'ip', kind: 'text', help: 'default host address of published ports' },
@@ -77,9 +87,27 @@ const FLAGS: readonly Flag[] = [
   { flag: '--iptables [bool]', key: 'iptables', kind: 'bool', help: 'accepted', inert: NFT },
   { flag: '--ip6tables [bool]', key: 'ip6tables', kind: 'bool', help: 'accepted', inert: NFT },
   { flag: '--firewall-backend <name>', key: 'firewall-backend', kind: 'text', help: 'accepted', inert: NFT },
-  { flag: '--ip-forward-no-drop [bool]', key: 'ip-forward-no-drop', kind: 'bool', help: 'accepted', inert: 'no policy is ever set to drop' },
-  { flag: '--allow-direct-routing [bool]', key: 'allow-direct-routing', kind: 'bool', help: 'accepted', inert: 'use gateway modes per network' },
-  { flag: '--userland-proxy [bool]', key: 'userland-proxy', kind: 'bool', help: 'accepted', inert: 'ports are published by the kernel; there is no proxy process' },
+  {
+    flag: '--ip-forward-no-drop [bool]',
+    key: 'ip-forward-no-drop',
+    kind: 'bool',
+    help: 'accepted',
+    inert: 'no policy is ever set to drop',
+  },
+  {
+    flag: '--allow-direct-routing [bool]',
+    key: 'allow-direct-routing',
+    kind: 'bool',
+    help: 'accepted',
+    inert: 'use gateway modes per network',
+  },
+  {
+    flag: '--userland-proxy [bool]',
+    key: 'userland-proxy',
+    kind: 'bool',
+    help: 'accepted',
+    inert: 'ports are published by the kernel; there is no proxy process',
+  },
   { flag: '--userland-proxy-path <path>', key: 'userland-proxy-path', kind: 'text', help: 'accepted', inert: 'there is no proxy process' },
   { flag: '--containerd <path>', key: 'containerd', kind: 'text', help: 'accepted', inert: 'there is no containerd' },
   { flag: '-s, --storage-driver <name>', key: 'storage-driver', kind: 'text', help: 'accepted', inert: 'the storage driver is overlayfs' },
@@ -113,8 +141,13 @@ export function parseDaemonConfig(argv: readonly string[]): { config: DaemonConf
   const file = readConfigFile(path, given['configFile'] !== undefined)
   const unknown = Object.keys(file).filter((key) => !FLAGS.some((f) => f.key === key) && key !== 'host-gateway-ips' && key !== 'features')
   if (unknown.length > 0)
-    throw new NetError('invalid', `unable to configure the Docker daemon with file ${path}: the following directives don't match any configuration option: ${unknown.join(', ')}`)
-  const twice = FLAGS.filter((f) => f.key !== '' && f.kind !== 'list' && file[f.key] !== undefined && given[attribute(optionName(f))] !== undefined)
+    throw new NetError(
+      'invalid',
+      `unable to configure the Docker daemon with file ${path}: the following directives don't match any configuration option: ${unknown.join(', ')}`,
+    )
+  const twice = FLAGS.filter(
+    (f) => f.key !== '' && f.kind !== 'list' && file[f.key] !== undefined && given[attribute(optionName(f))] !== undefined,
+  )
   if (twice.length > 0)
     throw new NetError(
       'invalid',
@@ -129,14 +162,18 @@ export function parseDaemonConfig(argv: readonly string[]): { config: DaemonConf
   const notes = FLAGS.filter((f) => f.inert && value(f.key) !== undefined).map((f) => `${f.key}: ${f.inert}`)
   const execRoot = value<string>('exec-root') ?? '/run/causeway'
   if (value<boolean>('iptables') === false && value<boolean>('icc') === false)
-    throw new NetError('invalid', 'You specified --iptables=false with --icc=false. ICC=false uses iptables to function. Please set --icc or --iptables to true')
+    throw new NetError(
+      'invalid',
+      'You specified --iptables=false with --icc=false. ICC=false uses iptables to function. Please set --icc or --iptables to true',
+    )
   if (value<string>('bridge') && value<string>('bip'))
     throw new NetError('invalid', 'You specified -b & --bip, mutually exclusive options. Please specify only one')
   for (const key of ['bip', 'bip6', 'fixed-cidr', 'fixed-cidr-v6']) {
     const text = value<string>(key)
     if (text && tryParseCidr(text) === undefined) throw new NetError('invalid', `invalid ${key}: invalid CIDR address: ${text}`)
   }
-  const optional = <K extends string, T>(name: K, v: T | undefined) => (v === undefined || v === '' ? {} : { [name]: v }) as { [P in K]?: T }
+  const optional = <K extends string, T>(name: K, v: T | undefined) =>
+    (v === undefined || v === '' ? {} : { [name]: v }) as { [P in K]?: T }
   const networking: NetworkingConfig = {
     ...optional('bip', value<string>('bip')),
     ...optional('bip6', value<string>('bip6')),
@@ -156,7 +193,10 @@ export function parseDaemonConfig(argv: readonly string[]): { config: DaemonConf
     ...optional('dns', value<string[]>('dns')),
     ...optional('dnsOpts', value<string[]>('dns-opts')),
     ...optional('dnsSearch', value<string[]>('dns-search')),
-    ...optional('hostGatewayIp', [value<string | string[]>('host-gateway-ip') ?? []].flat().filter((x) => x !== '')),
+    ...optional(
+      'hostGatewayIp',
+      [value<string | string[]>('host-gateway-ip') ?? []].flat().filter((x) => x !== ''),
+    ),
   }
   const verify = value<boolean>('tlsverify') ?? false
   return {
@@ -185,7 +225,8 @@ export function parseDaemonConfig(argv: readonly string[]): { config: DaemonConf
 
 function readConfigFile(path: string, must: boolean): Record<string, unknown> {
   if (!existsSync(path)) {
-    if (must) throw new NetError('invalid', `unable to configure the Docker daemon with file ${path}: open ${path}: no such file or directory`)
+    if (must)
+      throw new NetError('invalid', `unable to configure the Docker daemon with file ${path}: open ${path}: no such file or directory`)
     return {}
   }
   if (!statSync(path).isFile()) return {} // /dev/null is how people say "no file"
@@ -201,8 +242,11 @@ function readConfigFile(path: string, must: boolean): Record<string, unknown> {
 function parsePools(values: unknown[] | undefined): { base: string; size: number }[] | undefined {
   return values?.map((value) => {
     const pool: Record<string, unknown> =
-      typeof value === 'string' ? Object.fromEntries(value.split(',').map((part) => part.split('=', 2) as [string, string])) : (value as Record<string, unknown>)
-    for (const key of Object.keys(pool)) if (key !== 'base' && key !== 'size') throw new NetError('invalid', `unexpected key '${key}' in '${key}=${String(pool[key])}'`)
+      typeof value === 'string'
+        ? Object.fromEntries(value.split(',').map((part) => part.split('=', 2) as [string, string]))
+        : (value as Record<string, unknown>)
+    for (const key of Object.keys(pool))
+      if (key !== 'base' && key !== 'size') throw new NetError('invalid', `unexpected key '${key}' in '${key}=${String(pool[key])}'`)
     const base = tryParseCidr(String(pool['base'] ?? ''))
     if (base === undefined) throw new NetError('invalid', `invalid base prefix: ${String(pool['base'])}`)
     const size = Number(pool['size'])
@@ -217,9 +261,9 @@ function parseNetworkOpts(value: unknown): Record<string, Record<string, string>
   const out: Record<string, Record<string, string>> = {}
   for (const entry of value as string[]) {
     const [driver, key, ...rest] = entry.split('=')
-    if (!driver || !key || rest.length === 0) throw new NetError('invalid', `invalid default network option: ${entry}, expected driver=option=value`)
-    const options = (out[driver] ??= {})
-    options[key] = rest.join('=')
+    if (!driver || !key || rest.length === 0)
+      throw new NetError('invalid', `invalid default network option: ${entry}, expected driver=option=value`)
+    out[driver] = { ...out[driver], [key]: rest.join('=') }
   }
   return out
 }

@@ -12,4 +12,3 @@ export function chooseDefaultBridge(rtnl: Rtnl, log: Logger): string {
   log.warn('docker0 belongs to another engine on this machine: the default network uses causeway0', { pid: owner })
   return 'causeway0'
 }
-

@@ -1,8 +1,8 @@
 /** The wiring: the one place that makes the parts and connects them. */
 import { mkdirSync, readFileSync } from 'node:fs'
-import { createApiServer } from '../api/server.ts'
 import type { ApiServer } from '../api/server.ts'
-import { type Cidr, parseCidr } from '../base/address.ts'
+import { createApiServer } from '../api/server.ts'
+import { parseCidr } from '../base/address.ts'
 import { systemClock } from '../base/clock.ts'
 import { messageOf } from '../base/errors.ts'
 import { hex } from '../base/ids.ts'
@@ -21,15 +21,16 @@ import { Guardian } from '../engine/guardian.ts'
 import { type Check, examine, findProgram } from '../insight/doctor.ts'
 import { interfaceCounters } from '../insight/interface-counters.ts'
 import { vethRows } from '../insight/veth.ts'
-import { hostSubnets } from '../ipam/host-subnets.ts'
 import { AddressSpace } from '../ipam/address-space.ts'
+import { hostSubnets } from '../ipam/host-subnets.ts'
+import { ForeignFirewall } from '../kernel/foreign-firewall.ts'
 import { Nft } from '../kernel/nft.ts'
 import { openRtnl } from '../kernel/rtnl.ts'
 import { socketTable } from '../kernel/sockets.ts'
-import { dump } from '../store/types.ts'
 import { openLmdbStore } from '../store/lmdb-store.ts'
-import { bootId } from '../sys/pidfile.ts'
+import { dump } from '../store/types.ts'
 import { initNetns } from '../sys/netns.ts'
+import { bootId } from '../sys/pidfile.ts'
 import { Reactor } from '../sys/reactor.ts'
 import { tryReadSysctl } from '../sys/sysctl.ts'
 import type { DaemonConfig } from './config.ts'
@@ -61,14 +62,12 @@ export async function startEngine(config: DaemonConfig, log: Logger, onShutdown:
   }
   const pools = config.networking.addressPools?.map((p) => ({ base: parseCidr(p.base), size: p.size }))
   const ipam = new AddressSpace({ hostId, ...(pools ? { pools } : {}) })
-  const reserved = (): readonly Cidr[] => {
-    const { reserved: near, avoid } = hostSubnets({
+  const hostUse = () =>
+    hostSubnets({
       routes: rtnl.routes({ table: 'all' }),
       nameservers: parseResolvConf(readHostResolv().text).nameservers,
       ownDevices: new Set(controller.host.wantedNames()),
     })
-    return [...near, ...avoid]
-  }
   const device = chooseDefaultBridge(rtnl, log)
   const controller = new Controller({
     env: { store, rtnl, nft, dns, clock, rng, log, netnsDir: `${config.execRoot}/netns` },
@@ -76,7 +75,7 @@ export async function startEngine(config: DaemonConfig, log: Logger, onShutdown:
     ipam,
     sockets: socketTable(),
     ephemeral: ephemeralPorts,
-    reserved,
+    hostUse,
     hostFile: () => ({ path: '/etc/hosts', text: readOptional('/etc/hosts') }),
   })
   controller.start()
@@ -88,7 +87,12 @@ export async function startEngine(config: DaemonConfig, log: Logger, onShutdown:
       Action: event.action,
       Actor: {
         ID: event.network.id,
-        Attributes: { name: event.network.name, type: event.network.driver, ...(event.containerId ? { container: event.containerId } : {}), ...event.attributes },
+        Attributes: {
+          name: event.network.name,
+          type: event.network.driver,
+          ...(event.containerId ? { container: event.containerId } : {}),
+          ...event.attributes,
+        },
       },
     }),
   )
@@ -101,7 +105,10 @@ export async function startEngine(config: DaemonConfig, log: Logger, onShutdown:
     layers,
     clock,
     events,
-    usersOf: (imageId) => allContainers().filter((c) => c.imageId === imageId).map((c) => ({ id: c.id, isRunning: c.state.status === 'running' || c.state.status === 'paused' })),
+    usersOf: (imageId) =>
+      allContainers()
+        .filter((c) => c.imageId === imageId)
+        .map((c) => ({ id: c.id, isRunning: c.state.status === 'running' || c.state.status === 'paused' })),
     layersHeld: () => rootfs.layersInUse(),
   })
   const rootfs: OverlayRootfs = new OverlayRootfs({
@@ -121,7 +128,10 @@ export async function startEngine(config: DaemonConfig, log: Logger, onShutdown:
     clock,
     rng,
     events,
-    usersOf: (name) => allContainers().filter((c) => c.mounts.some((m) => m.Type === 'volume' && m.Name === name)).map((c) => c.id),
+    usersOf: (name) =>
+      allContainers()
+        .filter((c) => c.mounts.some((m) => m.Type === 'volume' && m.Name === name))
+        .map((c) => c.id),
   })
   const containers = new Containers({
     root: config.dataRoot,
@@ -152,7 +162,9 @@ export async function startEngine(config: DaemonConfig, log: Logger, onShutdown:
     repairs.push(event)
     if (repairs.length > 256) repairs.shift()
   })
-  const guardian = new Guardian({ controller, clock, log, pid: process.pid })
+  const foreign = new ForeignFirewall({ log })
+  foreign.ensureAccept()
+  const guardian = new Guardian({ controller, clock, log, pid: process.pid, onForeignRules: () => foreign.ensureAccept() })
   guardian.start(reactor)
   const followResolver = () => {
     const resolv = readHostResolv()
@@ -177,7 +189,7 @@ export async function startEngine(config: DaemonConfig, log: Logger, onShutdown:
     version: versionFacts({ name: 'runc', version: '' }),
     shutdown: onShutdown,
     veth: () => vethRows({ controller, containers, rtnl }),
-    doctor: () => doctor(config),
+    doctor: () => doctor(config, foreign),
     debugState: () => ({ store: dump(store), repairs: repairs.slice() }),
   })
   return {
@@ -190,6 +202,7 @@ export async function startEngine(config: DaemonConfig, log: Logger, onShutdown:
       const idle = controller.registry.all().every((record) => record.mode === 'host')
       if (idle) {
         controller.removeEverything()
+        foreign.removeAccept()
       } else log.info('containers go on; `causeway up` takes them up again', { sandboxes: controller.registry.all().length })
       await controller.close()
       await dns.close()
@@ -223,7 +236,9 @@ const PROGRAMS = [
   { name: 'conntrack', need: 'nothing; people read flows with it' },
 ]
 
-function doctor(config: DaemonConfig): Check[] {
-  const firewalls: Check[] = []
+function doctor(config: DaemonConfig, foreign: ForeignFirewall): Check[] {
+  const firewalls: Check[] = foreign
+    .describe()
+    .map((f) => ({ area: 'firewall', name: f.name, state: 'note', found: f.found, cost: f.effect }))
   return examine(`${config.execRoot}/netns/doctor`, PROGRAMS, firewalls)
 }

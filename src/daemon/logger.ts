@@ -16,7 +16,9 @@ function plainLogger(level: string): Logger {
   const write = (kind: (typeof LEVELS)[number]) => (message: string, fields?: object) => {
     if (LEVELS.indexOf(kind) < least) return
     const detail = Object.entries(fields ?? {}).map(([key, value]) => `${key}=${typeof value === 'string' ? value : JSON.stringify(value)}`)
-    process.stderr.write(`${new Date().toISOString()} ${kind.toUpperCase().padEnd(5)} ${message}${detail.length > 0 ? `  ${detail.join(' ')}` : ''}\n`)
+    process.stderr.write(
+      `${new Date().toISOString()} ${kind.toUpperCase().padEnd(5)} ${message}${detail.length > 0 ? `  ${detail.join(' ')}` : ''}\n`,
+    )
   }
   return { debug: write('debug'), info: write('info'), warn: write('warn'), error: write('error') }
 }

@@ -1,7 +1,6 @@
 /** `causeway daemon`: configuration, pid file, listeners, signals. */
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname } from 'node:path'
-import { readFileSync } from 'node:fs'
 import { messageOf, NetError } from '../base/errors.ts'
 import type { Logger } from '../base/ports.ts'
 import { readPidFile } from '../sys/pidfile.ts'
@@ -10,7 +9,7 @@ import { type RunningEngine, startEngine } from './engine.ts'
 import { createLogger } from './logger.ts'
 
 /** Runs until SIGTERM, SIGINT or a shutdown request. Returns the exit code. */
-export async function runDaemon(argv: readonly string[]): Promise<number> {
+export async function main(argv: readonly string[]): Promise<number> {
   let config: DaemonConfig
   try {
     const parsed = parseDaemonConfig(argv)
@@ -65,7 +64,8 @@ async function listen(engine: RunningEngine, config: DaemonConfig, log: Logger):
       await engine.api.listenUnix(path, { mode: 0o660, ...(config.group ? { group: config.group } : {}) })
       continue
     }
-    if (url[1] === 'fd') throw new NetError('invalid', `Cannot listen on "${host}": socket activation is not offered, use unix:// or tcp://`)
+    if (url[1] === 'fd')
+      throw new NetError('invalid', `Cannot listen on "${host}": socket activation is not offered, use unix:// or tcp://`)
     const { address, port } = splitHostPort(url[2] as string, config.tls.enabled ? 2376 : 2375)
     await engine.api.listenTcp(address, port, tlsOptions(config))
     log.info('listening', { address, port, tls: config.tls.enabled })
@@ -89,7 +89,10 @@ function tlsOptions(config: DaemonConfig) {
 function writePidFile(path: string): void {
   const running = readPidFile(path)
   if (running !== undefined && running !== process.pid)
-    throw new NetError('conflict', `pid file found, ensure causeway is not running or delete ${path}: process with PID ${running} is still running`)
+    throw new NetError(
+      'conflict',
+      `pid file found, ensure causeway is not running or delete ${path}: process with PID ${running} is still running`,
+    )
   mkdirSync(dirname(path), { recursive: true })
   writeFileSync(path, `${process.pid}\n`)
 }

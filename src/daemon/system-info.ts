@@ -5,7 +5,15 @@ import type { SystemInfo, VersionFacts } from '../api/types.ts'
 import { tryReadSysctl } from '../sys/sysctl.ts'
 import type { DaemonConfig } from './config.ts'
 
-const GO_ARCH: Readonly<Record<string, string>> = { x64: 'amd64', arm64: 'arm64', arm: 'arm', ia32: '386', riscv64: 'riscv64', s390x: 's390x', ppc64: 'ppc64le' }
+const GO_ARCH: Readonly<Record<string, string>> = {
+  x64: 'amd64',
+  arm64: 'arm64',
+  arm: 'arm',
+  ia32: '386',
+  riscv64: 'riscv64',
+  s390x: 's390x',
+  ppc64: 'ppc64le',
+}
 const UNAME_ARCH: Readonly<Record<string, string>> = { x64: 'x86_64', arm64: 'aarch64' }
 
 export function versionFacts(runtime: { name: string; version: string }): VersionFacts {
@@ -46,7 +54,9 @@ export function systemInfo(id: string, config: DaemonConfig, runtime: { name: st
     CgroupDriver: 'cgroupfs',
     Runtimes: { [runtime.name]: { path: runtime.path } },
     DefaultRuntime: runtime.name,
-    ...(config.networking.addressPools ? { DefaultAddressPools: config.networking.addressPools.map((p) => ({ Base: p.base, Size: p.size })) } : {}),
+    ...(config.networking.addressPools
+      ? { DefaultAddressPools: config.networking.addressPools.map((p) => ({ Base: p.base, Size: p.size })) }
+      : {}),
     FirewallBackend: { Driver: 'nftables', Info: [['Table', 'inet causeway']] },
     IPv4Forwarding: forwarding,
     LiveRestoreEnabled: true,
@@ -59,10 +69,12 @@ export function systemInfo(id: string, config: DaemonConfig, runtime: { name: st
 function osRelease(): Record<string, string> {
   try {
     const lines = readFileSync('/etc/os-release', 'utf8').split('\n')
-    return Object.fromEntries(lines.flatMap((line) => {
-      const m = /^([A-Z_]+)="?(.*?)"?$/.exec(line)
-      return m ? [[m[1] as string, m[2] as string]] : []
-    }))
+    return Object.fromEntries(
+      lines.flatMap((line) => {
+        const m = /^([A-Z_]+)="?(.*?)"?$/.exec(line)
+        return m ? [[m[1] as string, m[2] as string]] : []
+      }),
+    )
   } catch {
     return {}
   }

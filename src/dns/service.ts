@@ -13,6 +13,7 @@ import { Doorbell } from '../sys/epoll.ts'
 import { check, close, raw } from '../sys/libc.ts'
 import { inNetns, type Netns } from '../sys/netns.ts'
 import { startWorker } from '../sys/worker.ts'
+import { DnsState } from './state.ts'
 import type { DnsCommand, DnsQueryLogEntry, DnsRecordSet, DnsReport, DnsStats, DnsView, HostUpstream } from './types.ts'
 import type { DnsWorkerData } from './worker.ts'
 
@@ -22,6 +23,8 @@ export const RESOLVER_ADDRESS = parseIp('127.0.0.11')
 const F_DUPFD_CLOEXEC = 1030
 /** Room for what forwarding makes and drops, so that it dies young instead of in a long collection. Used under load only. */
 const YOUNG_GENERATION_MB = 32
+/** A thread that ends this often will end again. */
+const MAX_DEATHS = 20
 
 export interface DnsServiceOptions {
   readonly logger?: Logger
@@ -38,48 +41,87 @@ export interface DnsPorts {
 }
 
 export class DnsService {
-  readonly #worker: Worker
-  readonly #doorbell: Doorbell
-  readonly #posted: Int32Array
-  readonly #waiting = new Map<number, (stats: DnsStats) => void>()
-  readonly #exited: Promise<void>
+  readonly #options: DnsServiceOptions
+  readonly #logger: Logger
+  readonly #doorbell = new Doorbell()
+  readonly #state = new DnsState()
+  readonly #waiting = new Map<number, { resolve: (stats: DnsStats) => void; reject: (error: Error) => void }>()
+  #worker: Worker | undefined
+  #posted: Int32Array = new Int32Array(0)
+  #exited: Promise<void> = Promise.resolve()
   #tokens = 0
+  #deaths = 0
   #isClosed = false
 
   /** Starts the DNS thread; resolves when it answers. Throws when it cannot run. */
   static async start(options: DnsServiceOptions = {}): Promise<DnsService> {
-    const posted = new SharedArrayBuffer(4)
-    const doorbell = new Doorbell()
-    const workerData: DnsWorkerData = { doorbellFd: doorbell.fd, posted, queryLog: options.onQueries !== undefined }
-    // bundled, the program is a file of its own beside the bundle
-    const program = options.program ?? new URL(import.meta.url.endsWith('.ts') ? './worker.ts' : './dns-worker.js', import.meta.url)
-    const worker = startWorker(program, { workerData, name: 'dns', resourceLimits: { maxYoungGenerationSizeMb: YOUNG_GENERATION_MB } })
-    return new Promise((resolve, reject) => {
-      worker.once('error', reject)
-      const service = new DnsService(worker, doorbell, posted, options, () => resolve(service))
-    })
+    const service = new DnsService(options)
+    try {
+      await service.#startThread()
+    } catch (error) {
+      service.#isClosed = true
+      service.#doorbell.close()
+      throw error
+    }
+    return service
   }
 
-  private constructor(worker: Worker, doorbell: Doorbell, posted: SharedArrayBuffer, options: DnsServiceOptions, onReady: () => void) {
+  private constructor(options: DnsServiceOptions) {
+    this.#options = options
+    this.#logger = options.logger ?? silentLogger
+  }
+
+  /** Starts a thread and tells it all that is known. Resolves when it answers, rejects when it ends before. */
+  #startThread(): Promise<void> {
+    const { onQueries, program } = this.#options
+    const posted = new SharedArrayBuffer(4)
+    const workerData: DnsWorkerData = { doorbellFd: this.#doorbell.fd, posted, queryLog: onQueries !== undefined }
+    // bundled, the program is a file of its own beside the bundle
+    const module = program ?? new URL(import.meta.url.endsWith('.ts') ? './worker.ts' : './dns-worker.js', import.meta.url)
+    const worker = startWorker(module, { workerData, name: 'dns', resourceLimits: { maxYoungGenerationSizeMb: YOUNG_GENERATION_MB } })
     this.#worker = worker
-    this.#doorbell = doorbell
     this.#posted = new Int32Array(posted)
-    const logger = options.logger ?? silentLogger
-    worker.on('message', (report: DnsReport) => {
-      if (report.op === 'ready') {
-        worker.unref() // does not keep the process alive by itself
-        onReady()
-      } else if (report.op === 'log') options.onQueries?.(report.entries)
-      else if (report.op === 'error') logger.error('DNS thread', { error: report.message })
-      else {
-        this.#waiting.get(report.token)?.(report.stats)
-        this.#waiting.delete(report.token)
-      }
+    for (const command of this.#state.replay()) this.#send(command)
+    const ready = new Promise<void>((resolve, reject) => {
+      worker.on('message', (report: DnsReport) => {
+        if (report.op === 'ready') {
+          worker.unref() // does not keep the process alive by itself
+          resolve()
+        } else if (report.op === 'log') onQueries?.(report.entries)
+        else if (report.op === 'error') this.#logger.error('DNS thread', { error: report.message })
+        else {
+          this.#waiting.get(report.token)?.resolve(report.stats)
+          this.#waiting.delete(report.token)
+        }
+      })
+      worker.on('error', (error) => {
+        this.#logger.error('DNS thread failed', { error: error.message })
+        reject(error)
+      })
+      worker.once('exit', (code) => reject(new NetError('unavailable', `Cannot serve names: the DNS thread ended with ${code}`)))
     })
-    worker.on('error', (error) => logger.error('DNS thread ended', { error: error.message }))
     this.#exited = new Promise((resolve) => {
       worker.once('exit', () => resolve())
     })
+    void this.#exited.then(() =>
+      ready.then(
+        () => this.#onThreadEnd(),
+        () => {},
+      ),
+    )
+    return ready
+  }
+
+  /** Sockets belong to the process and are still open: a new thread goes on with them. */
+  #onThreadEnd(): void {
+    const error = new NetError('unavailable', 'Cannot read DNS statistics: the DNS thread ended')
+    for (const { reject } of this.#waiting.values()) reject(error)
+    this.#waiting.clear()
+    if (this.#isClosed) return
+    this.#deaths++
+    this.#logger.error('DNS thread ended and is started again', { times: this.#deaths })
+    if (this.#deaths <= MAX_DEATHS)
+      this.#startThread().catch((cause: Error) => this.#logger.error('DNS thread cannot be started', { error: cause.message }))
   }
 
   /**
@@ -136,21 +178,21 @@ export class DnsService {
 
   async stats(): Promise<DnsStats> {
     const token = ++this.#tokens
-    const answer = new Promise<DnsStats>((resolve) => {
-      this.#waiting.set(token, resolve)
+    const answer = new Promise<DnsStats>((resolve, reject) => {
+      this.#waiting.set(token, { resolve, reject })
     })
-    this.#worker.ref() // a caller that has nothing else to do must still get it
+    this.#worker?.ref() // a caller that has nothing else to do must still get it
     this.#post({ op: 'stats', token })
     try {
       return await answer
     } finally {
-      this.#worker.unref()
+      this.#worker?.unref()
     }
   }
 
   /** Closes all sockets and ends the thread. Idempotent. */
   async close(): Promise<void> {
-    this.#worker.ref()
+    this.#worker?.ref()
     if (this.#isClosed) return this.#exited
     this.#post({ op: 'close' })
     this.#isClosed = true
@@ -160,7 +202,12 @@ export class DnsService {
 
   #post(command: DnsCommand): void {
     if (this.#isClosed) throw new NetError('unavailable', 'Cannot change names: the DNS service is closed')
-    this.#worker.postMessage(command)
+    this.#state.note(command)
+    this.#send(command)
+  }
+
+  #send(command: DnsCommand): void {
+    this.#worker?.postMessage(command)
     Atomics.add(this.#posted, 0, 1)
     this.#doorbell.ring()
   }

@@ -86,7 +86,13 @@ export function endpointSysctls(text: string | undefined, ifname: string): { pat
     const key = eq < 0 ? entry : entry.slice(0, eq)
     const parts = key.split('.')
     const family = parts[1] ?? ''
-    if (eq < 0 || parts.length !== 5 || parts[0] !== 'net' || !['ipv4', 'ipv6', 'mpls'].includes(family) || parts[3]?.toUpperCase() !== 'IFNAME')
+    if (
+      eq < 0 ||
+      parts.length !== 5 ||
+      parts[0] !== 'net' ||
+      !['ipv4', 'ipv6', 'mpls'].includes(family) ||
+      parts[3]?.toUpperCase() !== 'IFNAME'
+    )
       throw new NetError(
         'invalid',
         `unrecognised network interface sysctl '${entry}'; represent 'net.X.Y.ethN.Z=V' as 'net.X.Y.IFNAME.Z=V', 'X' must be 'ipv4', 'ipv6' or 'mpls'`,

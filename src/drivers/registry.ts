@@ -1,6 +1,7 @@
 /** The drivers that are built in, by the name users type. */
-import type { Driver } from './types.ts'
+
 import { bridgeDriver } from './bridge/bridge.ts'
+import type { Driver } from './types.ts'
 
 const NOTHING = { links: [] } as const
 

@@ -1,7 +1,7 @@
 /** What a driver is: a pure translation from the model to wanted kernel state. No driver touches the kernel itself. */
 import type { Cidr, Ip, Mac } from '../base/address.ts'
-import type { FirewallEndpoint, FirewallNetwork } from '../plan/firewall/elements.ts'
 import type { Network } from '../model/network.ts'
+import type { FirewallEndpoint, FirewallNetwork } from '../plan/firewall/elements.ts'
 import type { WantedInside, WantedLink } from '../plan/wanted.ts'
 import type { Options } from './options.ts'
 

@@ -2,9 +2,10 @@
  * The network controller: the one owner of networks, endpoints and published ports. See `types.ts` for its contract.
  * Operations run synchronously from validation to the last kernel call, so they never interleave; `async` is only their face.
  */
-import { type Cidr, type Ip, parseIp } from '../base/address.ts'
+import { type Ip, parseIp } from '../base/address.ts'
 import { hasCode, messageOf, NetError } from '../base/errors.ts'
 import type { AddressSpace } from '../ipam/address-space.ts'
+import type { HostSubnets } from '../ipam/host-subnets.ts'
 import { GRAVEYARD_GROUP } from '../kernel/reaper.ts'
 import type { EndpointInfo, EndpointSettings, PortBinding, PortRequest, SandboxInfo, SandboxRequest } from '../model/endpoint.ts'
 import type { Network, NetworkSpec } from '../model/network.ts'
@@ -37,8 +38,8 @@ export interface ControllerOptions {
   readonly ipam: AddressSpace
   readonly sockets: SocketTable
   readonly ephemeral: () => { first: number; last: number }
-  /** Subnets that automatic choice avoids. */
-  readonly reserved: () => readonly Cidr[]
+  /** Subnets that the host itself uses. */
+  readonly hostUse: () => HostSubnets
   /** The host's own hosts file. */
   readonly hostFile: () => { path: string; text: string }
 }
@@ -63,13 +64,13 @@ export class Controller implements NetworkController {
     const { env, config, ipam } = options
     this.host = new HostKernel(env.rtnl, env.log)
     this.firewall = new Firewall(env.nft)
-    this.hostRoutes = new HostRoutes(options.reserved)
+    this.hostRoutes = new HostRoutes(options.hostUse)
     this.networks = new Networks({
       store: env.store,
       ipam,
       clock: env.clock,
       rng: env.rng,
-      reserved: () => this.hostRoutes.subnets(),
+      hostUse: () => this.hostRoutes.subnets(),
       defaultOpts: config.defaultNetworkOpts ?? {},
     })
     this.forwarding = new Forwarding({
@@ -121,7 +122,8 @@ export class Controller implements NetworkController {
         env.log.error('cannot restore network; it stays listed and can be removed', { network: network.name, error: messageOf(error) })
       }
     }
-    for (const spec of [NONE_SPEC, HOST_SPEC]) if (!this.networks.byName(spec.name)) this.networks.add(this.networks.prepare(spec, new UndoStack(), { predefined: true }))
+    for (const spec of [NONE_SPEC, HOST_SPEC])
+      if (!this.networks.byName(spec.name)) this.networks.add(this.networks.prepare(spec, new UndoStack(), { predefined: true }))
     this.#startDefaultBridge(stored.find((n) => n.name === 'bridge'))
     if (config.icc === false) env.log.debug('default bridge: containers reach each other only through links')
   }
@@ -129,7 +131,8 @@ export class Controller implements NetworkController {
   #startDefaultBridge(stored: Network | undefined): void {
     const { env, config } = this.#o
     const inUse =
-      stored !== undefined && env.store.list<SandboxRecord>(KEY.sandboxes).some(([, record]) => record.endpoints.some((e) => e.networkId === stored.id))
+      stored !== undefined &&
+      env.store.list<SandboxRecord>(KEY.sandboxes).some(([, record]) => record.endpoints.some((e) => e.networkId === stored.id))
     const device = config.defaultBridgeName ?? 'docker0'
     const plan = planDefaultBridge(config, env.rtnl, device, stored, env.log)
     if (plan === undefined) {
@@ -203,7 +206,8 @@ export class Controller implements NetworkController {
       this.#emit('create', network)
       return { network, warning: '' }
     } catch (cause) {
-      for (const error of undo.unwind()) this.#o.env.log.error('cleanup after a failed network create is incomplete', { error: error.message })
+      for (const error of undo.unwind())
+        this.#o.env.log.error('cleanup after a failed network create is incomplete', { error: error.message })
       throw cause
     }
   }
@@ -332,7 +336,8 @@ export class Controller implements NetworkController {
     const missingPairs = (names ?? this.host.wantedNames()).filter(
       (name) => this.host.wanted(name)?.spec.kind === 'veth' && this.host.rtnl.link(name) === undefined,
     )
-    const bridges = names?.filter((name) => !missingPairs.includes(name)) ?? this.host.wantedNames().filter((n) => !missingPairs.includes(n))
+    const bridges =
+      names?.filter((name) => !missingPairs.includes(name)) ?? this.host.wantedNames().filter((n) => !missingPairs.includes(n))
     const { findings, created } = this.host.repair(bridges)
     for (const { subject, wrong } of findings) this.#repaired(subject, wrong, created.includes(subject) ? 'made anew' : 'set right')
     for (const name of missingPairs) {
@@ -349,7 +354,11 @@ export class Controller implements NetworkController {
     const state = this.firewall.isIntact()
     if (state !== true) this.firewall.ensureTables()
     const { missing, strange } = this.firewall.sync()
-    const wrong = [state === true ? '' : state, missing > 0 ? `${missing} elements missing` : '', strange > 0 ? `${strange} elements not ours` : '']
+    const wrong = [
+      state === true ? '' : state,
+      missing > 0 ? `${missing} elements missing` : '',
+      strange > 0 ? `${strange} elements not ours` : '',
+    ]
     const text = wrong.filter((part) => part !== '').join(', ')
     if (text !== '') this.#repaired('nftables table causeway', `${text}${culprit === '' ? '' : ` (changed by ${culprit})`}`, 'put back')
   }
@@ -408,7 +417,6 @@ export class Controller implements NetworkController {
     this.firewall.removeAll()
     this.forwarding.restore()
   }
-
 }
 
 /** Somebody else's device: only addresses and port state are ours. */

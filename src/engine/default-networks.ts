@@ -1,5 +1,5 @@
 /** The three networks that are always there: `bridge` from the daemon's flags, `host` and `none`. */
-import { cidrContains, cidrOf, ipPrefixOf, parseCidr, type Cidr, type Ip, parseIp, splitPrefix, trySplitPrefix } from '../base/address.ts'
+import { type Cidr, cidrContains, cidrOf, type Ip, ipPrefixOf, parseCidr, parseIp, splitPrefix, trySplitPrefix } from '../base/address.ts'
 import { NetError } from '../base/errors.ts'
 import type { Logger } from '../base/ports.ts'
 import { OPTION } from '../drivers/options.ts'
@@ -18,9 +18,16 @@ export interface DefaultBridgePlan {
  * What the default bridge should be (undefined for `--bridge=none`).
  * Subnet: `--bip`, else the existing device's address, else `--fixed-cidr`, else a pool; a stored subnet is asked for again.
  */
-export function planDefaultBridge(config: NetworkingConfig, rtnl: Rtnl, device: string, stored: Network | undefined, log: Logger): DefaultBridgePlan | undefined {
+export function planDefaultBridge(
+  config: NetworkingConfig,
+  rtnl: Rtnl,
+  device: string,
+  stored: Network | undefined,
+  log: Logger,
+): DefaultBridgePlan | undefined {
   if (config.bridge === 'none') return undefined
-  if (config.bridge && config.bip) throw new NetError('invalid', 'You specified -b & --bip, mutually exclusive options. Please specify only one')
+  if (config.bridge && config.bip)
+    throw new NetError('invalid', 'You specified -b & --bip, mutually exclusive options. Please specify only one')
   const bridge = config.bridge || device
   const link = rtnl.link(bridge)
   const ours = link?.alias.startsWith('causeway:') ?? false
@@ -43,11 +50,26 @@ export function planDefaultBridge(config: NetworkingConfig, rtnl: Rtnl, device: 
   return {
     bridge,
     adopted,
-    spec: { name: 'bridge', driver: 'bridge', enableIpv4: true, enableIpv6: config.ipv6 ?? false, options, labels: {}, ipam: { driver: 'default', config: configs } },
+    spec: {
+      name: 'bridge',
+      driver: 'bridge',
+      enableIpv4: true,
+      enableIpv6: config.ipv6 ?? false,
+      options,
+      labels: {},
+      ipam: { driver: 'default', config: configs },
+    },
   }
 }
 
-function ipv4Request(config: NetworkingConfig, rtnl: Rtnl, bridge: string, foreign: boolean, stored: Network | undefined, log: Logger): IpamPoolRequest | undefined {
+function ipv4Request(
+  config: NetworkingConfig,
+  rtnl: Rtnl,
+  bridge: string,
+  foreign: boolean,
+  stored: Network | undefined,
+  log: Logger,
+): IpamPoolRequest | undefined {
   const fixed = config.fixedCidr ? parseCidr(config.fixedCidr) : undefined
   const range = (subnet: Cidr): { ipRange?: string } => (fixed && fixed !== subnet && contains(subnet, fixed) ? { ipRange: fixed } : {})
   const gateway = (subnet: Cidr, own: Ip | undefined): { gateway?: string; aux?: Record<string, string> } => ({
@@ -65,9 +87,11 @@ function ipv4Request(config: NetworkingConfig, rtnl: Rtnl, bridge: string, forei
   const present = (rtnl.link(bridge) === undefined ? [] : rtnl.addresses({ dev: bridge, family: 4 }))
     .map((a) => splitPrefix(a.address))
     .map(({ ip, length }) => ({ ip, subnet: cidrOf(ip, length) }))
-  const chosen = present.find((p) => fixed && contains(fixed, ipPrefixCidr(p.ip))) ?? present.find((p) => !fixed || contains(p.subnet, fixed))
+  const chosen =
+    present.find((p) => fixed && contains(fixed, ipPrefixCidr(p.ip))) ?? present.find((p) => !fixed || contains(p.subnet, fixed))
   if (chosen && (foreign || !fixed)) return { subnet: chosen.subnet, ...range(chosen.subnet), ...gateway(chosen.subnet, chosen.ip) }
-  if (present.length > 0 && fixed && foreign) log.warn('the existing bridge address lies outside --fixed-cidr', { bridge, fixedCidr: fixed })
+  if (present.length > 0 && fixed && foreign)
+    log.warn('the existing bridge address lies outside --fixed-cidr', { bridge, fixedCidr: fixed })
   if (fixed) return { subnet: fixed, ...gateway(fixed, undefined) }
   const old = stored?.pools.find((p) => !p.subnet.includes(':'))
   if (old) return { subnet: old.subnet, ...gateway(old.subnet, old.gateway) }

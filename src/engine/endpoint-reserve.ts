@@ -38,7 +38,8 @@ export class EndpointReserver {
     if (network.configOnly)
       throw new NetError('denied', `network ${network.name} is a configuration network and cannot be used by containers`)
     const base = { id: newId(this.#rng), networkId: network.id, networkName: network.name, containerId: sandbox.containerId, settings }
-    if (this.#networks.driverOf(network).withoutIpam) return { ...base, ifname: '', hostIfname: '', mac: '', ipv4: '', ipv6: '', dnsNames: [] }
+    if (this.#networks.driverOf(network).withoutIpam)
+      return { ...base, ifname: '', hostIfname: '', mac: '', ipv4: '', ipv6: '', dnsNames: [] }
     parseLinkLocal(settings)
     const ifname = this.#chooseIfname(network, settings, siblings, taken)
     return {

@@ -22,7 +22,8 @@ export function checkEndpointSettings(networkName: string, network: Network | un
   if (settings.ipv4 && (ipv4 === undefined || familyOf(ipv4) !== 4)) problems.push(`invalid IPv4 address: ${settings.ipv4}`)
   if (settings.ipv6 && (ipv6 === undefined || familyOf(ipv6) !== 6 || ipv6.startsWith('::ffff:')))
     problems.push(`invalid IPv6 address: ${settings.ipv6}`)
-  for (const text of settings.linkLocalIps ?? []) if (tryParseIp(text) === undefined) problems.push(`invalid link-local IP address: ${text}`)
+  for (const text of settings.linkLocalIps ?? [])
+    if (tryParseIp(text) === undefined) problems.push(`invalid link-local IP address: ${text}`)
   if (settings.mac && tryParseMac(settings.mac) === undefined) problems.push(`invalid MAC address: ${settings.mac}`)
   try {
     endpointSysctls(settings.driverOpts?.[OPTION.endpointSysctls], 'IFNAME')
@@ -30,7 +31,10 @@ export function checkEndpointSettings(networkName: string, network: Network | un
     problems.push((error as Error).message)
   }
   const ifname = settings.driverOpts?.[OPTION.endpointIfname]
-  if (ifname !== undefined && (ifname.length === 0 || ifname.length > 15 || /[\s/:%]/.test(ifname) || ifname === '.' || ifname === '..' || ifname === 'lo'))
+  if (
+    ifname !== undefined &&
+    (ifname.length === 0 || ifname.length > 15 || /[\s/:%]/.test(ifname) || ifname === '.' || ifname === '..' || ifname === 'lo')
+  )
     problems.push(`invalid interface name: ${ifname}`)
   if (network !== undefined && !predefined && problems.length === 0)
     for (const ip of [ipv4, ipv6])

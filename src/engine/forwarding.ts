@@ -3,11 +3,12 @@
  * switched on interface by interface: our bridges, and the host's own interfaces, because replies come in there.
  * What was switched is remembered in the store and given back by {@link Forwarding.restore}.
  */
-import type { Logger } from '../base/ports.ts'
+
 import { messageOf } from '../base/errors.ts'
+import type { Logger } from '../base/ports.ts'
+import type { Rtnl } from '../kernel/types.ts'
 import type { Store } from '../store/types.ts'
 import { readSysctl, writeSysctl } from '../sys/sysctl.ts'
-import type { Rtnl } from '../kernel/types.ts'
 import { KEY } from './records.ts'
 
 export class Forwarding {
@@ -44,7 +45,9 @@ export class Forwarding {
       this.#set(bridge, family, false)
       if (this.#families.has(family)) continue
       this.#families.add(family)
-      const links = this.#rtnl.links().filter((l) => !l.loopback && l.up && l.master === 0 && !this.#isOurs(l.name) && !l.alias.startsWith('causeway:'))
+      const links = this.#rtnl
+        .links()
+        .filter((l) => !l.loopback && l.up && l.master === 0 && !this.#isOurs(l.name) && !l.alias.startsWith('causeway:'))
       for (const link of links) this.#set(link.name, family, true)
       if (links.length > 0)
         this.#log.info(`IPv${family} forwarding enabled on single interfaces; the host's own setting is untouched`, {

@@ -12,20 +12,32 @@ import type { Controller } from './controller.ts'
 
 /** Events come in bursts: one look answers all of them. */
 const SETTLE_MS = 5
+/** Other programs write their rules in many steps; looking at theirs costs processes. */
+const FOREIGN_SETTLE_MS = 1000
 
 export class Guardian {
   readonly #controller: Controller
   readonly #clock: Clock
   readonly #log: Logger
   readonly #pid: number
+  readonly #onForeignRules: () => void
   readonly #suspects = new Set<string>()
   #watch: KernelWatch | undefined
   #lookAll = false
   #lookFirewall = false
   #culprit = ''
   #pending: (() => void) | undefined
+  #foreignPending: (() => void) | undefined
 
-  constructor(options: { controller: Controller; clock: Clock; log: Logger; pid: number }) {
+  constructor(options: {
+    controller: Controller
+    clock: Clock
+    log: Logger
+    pid: number
+    /** Another program changed its firewall rules, a second ago or so. */
+    onForeignRules?: () => void
+  }) {
+    this.#onForeignRules = options.onForeignRules ?? (() => {})
     this.#controller = options.controller
     this.#clock = options.clock
     this.#log = options.log
@@ -41,6 +53,7 @@ export class Guardian {
   close(): void {
     this.#watch?.close()
     this.#pending?.()
+    this.#foreignPending?.()
   }
 
   #see(event: KernelEvent): void {
@@ -49,7 +62,8 @@ export class Guardian {
       case 'link': {
         const { link, change } = event
         if (!host.isWanted(link.name)) {
-          if (change === 'new' && !link.loopback && link.up && link.master === 0 && !link.alias.startsWith('causeway:')) forwarding.interfaceAppeared(link.name)
+          if (change === 'new' && !link.loopback && link.up && link.master === 0 && !link.alias.startsWith('causeway:'))
+            forwarding.interfaceAppeared(link.name)
           return
         }
         if (change === 'delete' || !this.#agrees(link)) this.#suspect(link.name)
@@ -59,13 +73,15 @@ export class Guardian {
         if (event.change === 'delete' && host.isWanted(event.dev)) this.#suspect(event.dev)
         return
       case 'addr':
-        if (event.change === 'delete' && host.wanted(event.addr.dev)?.addresses.some((a) => a.address === event.addr.address)) this.#suspect(event.addr.dev)
+        if (event.change === 'delete' && host.wanted(event.addr.dev)?.addresses.some((a) => a.address === event.addr.address))
+          this.#suspect(event.addr.dev)
         return
       case 'route':
         if (event.route.dev === undefined || !host.isWanted(event.route.dev)) this.#controller.hostRoutes.forget()
         return
       case 'nft':
         if (event.pid === this.#pid) return
+        if (event.table !== undefined && event.table !== 'causeway') this.#foreignRulesChanged()
         if (event.process) this.#culprit = `${event.process} (pid ${event.pid ?? '?'})`
         this.#lookFirewall = true
         this.#look()
@@ -78,6 +94,17 @@ export class Guardian {
       case 'neigh':
         return
     }
+  }
+
+  #foreignRulesChanged(): void {
+    this.#foreignPending ??= this.#clock.after(FOREIGN_SETTLE_MS, () => {
+      this.#foreignPending = undefined
+      try {
+        this.#onForeignRules()
+      } catch (error) {
+        this.#log.warn('cannot look at the rules of others', { error: messageOf(error) })
+      }
+    })
   }
 
   /** The event's own values already say that nothing is wrong. Addresses are not in it and not judged. */

@@ -138,10 +138,14 @@ export class LiveChanges {
   addPorts(containerId: string, requests: readonly PortRequest[]): readonly PortBinding[] {
     const { attachments, firewall, ports, registry } = this.#parts
     const before = this.#require(containerId)
-    if (before.mode === 'host') throw new NetError('invalid', 'a container in host network mode has no ports to publish: it listens on the host itself')
+    if (before.mode === 'host')
+      throw new NetError('invalid', 'a container in host network mode has no ports to publish: it listens on the host itself')
     const target = attachments.publishTarget(before)
     if (target === undefined)
-      throw new NetError('denied', `container ${before.containerName} is on no network that can publish ports: connect it to one that is not internal`)
+      throw new NetError(
+        'denied',
+        `container ${before.containerName} is on no network that can publish ports: connect it to one that is not internal`,
+      )
     const bindings = ports.publish(target, requests)
     try {
       firewall.change(attachments.portElements(before, bindings))
@@ -164,7 +168,8 @@ export class LiveChanges {
           `container ${before.containerName} publishes no port ${request.hostPort || '*'}->${request.containerPort || '*'}/${request.proto}`,
         )
     const gone = before.ports.filter((b) => requests.some((r) => isMeant(b, r)))
-    const stays = (p: PortRequest) => !gone.some((b) => b.proto === p.proto && b.containerPort === p.containerPort && (p.hostPort === 0 || p.hostPort === b.hostPort))
+    const stays = (p: PortRequest) =>
+      !gone.some((b) => b.proto === p.proto && b.containerPort === p.containerPort && (p.hostPort === 0 || p.hostPort === b.hostPort))
     firewall.change([], attachments.portElements(before, gone))
     ports.withdraw(before.id, gone)
     registry.save({ ...before, ports: before.ports.filter((b) => !gone.includes(b)), portRequests: before.portRequests.filter(stays) })
@@ -183,7 +188,13 @@ const same = (a: unknown, b: unknown) => JSON.stringify(a) === JSON.stringify(b)
 function moveRoutes(kernel: SandboxKernel, from: readonly DefaultRoute[], to: readonly DefaultRoute[]): void {
   for (const family of [4, 6] as const) {
     const next = to.find((r) => r.family === family)
-    if (!same(from.find((r) => r.family === family), next)) kernel.setDefaultRoute(family, next)
+    if (
+      !same(
+        from.find((r) => r.family === family),
+        next,
+      )
+    )
+      kernel.setDefaultRoute(family, next)
   }
 }
 
@@ -205,4 +216,3 @@ function isMeant(b: PortBinding, r: PortRequest): boolean {
     (r.hostIp === '' || b.hostIp === r.hostIp)
   )
 }
-

@@ -11,8 +11,8 @@ export function linkAliases(links: readonly string[] | undefined): Record<string
     const name = colon < 0 ? link : link.slice(0, colon)
     const alias = colon < 0 ? name : link.slice(colon + 1)
     const target = name.startsWith('/') ? name.slice(1) : name
-    const list = (out[alias.slice(alias.lastIndexOf('/') + 1)] ??= [])
-    list.push(target)
+    const short = alias.slice(alias.lastIndexOf('/') + 1)
+    out[short] = [...(out[short] ?? []), target]
   }
   return out
 }

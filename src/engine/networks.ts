@@ -1,5 +1,5 @@
 /** The registry of networks: validation, address pools, names. Owns the records; the kernel is `host-kernel.ts`'s matter. */
-import { cidrOverlaps, familyOf, type Cidr, type Ip, parseIp, tryParseCidr, tryParseIp } from '../base/address.ts'
+import { type Cidr, cidrOverlaps, familyOf, type Ip, parseIp, tryParseCidr, tryParseIp } from '../base/address.ts'
 import { NetError } from '../base/errors.ts'
 import { newId } from '../base/ids.ts'
 import type { Clock, Rng } from '../base/ports.ts'
@@ -7,11 +7,12 @@ import { OPTION, type Options } from '../drivers/options.ts'
 import { builtinDrivers } from '../drivers/registry.ts'
 import type { Driver, NetworkDraft } from '../drivers/types.ts'
 import type { AddressSpace } from '../ipam/address-space.ts'
+import type { HostSubnets } from '../ipam/host-subnets.ts'
 import { validateIpam } from '../ipam/validate.ts'
 import type { IpamPool, IpamPoolRequest, Network, NetworkSpec } from '../model/network.ts'
 import type { Store } from '../store/types.ts'
 import { KEY } from './records.ts'
-import { UndoStack } from './undo.ts'
+import type { UndoStack } from './undo.ts'
 
 const RESERVED: ReadonlySet<string> = new Set(['bridge', 'host', 'none', 'default'])
 
@@ -20,8 +21,8 @@ export interface NetworksOptions {
   readonly ipam: AddressSpace
   readonly clock: Clock
   readonly rng: Rng
-  /** Subnets that automatic choice must avoid: host routes, name servers. */
-  readonly reserved: () => readonly Cidr[]
+  /** What the host uses: its links and name servers are never taken automatically, what it routes to only as a last resort. */
+  readonly hostUse: () => HostSubnets
   readonly defaultOpts: Readonly<Record<string, Options>>
 }
 
@@ -66,8 +67,7 @@ export class Networks {
     if (exact !== undefined || ref === '') return exact
     if (!/^[0-9a-f]+$/.test(ref)) return undefined
     const matches = [...this.#byId.values()].filter((n) => n.id.startsWith(ref))
-    if (matches.length > 1)
-      throw new NetError('invalid', `${matches.length} matches found based on ID prefix: network ${ref} is ambiguous`)
+    if (matches.length > 1) throw new NetError('invalid', `${matches.length} matches found based on ID prefix: network ${ref} is ambiguous`)
     return matches[0]
   }
 
@@ -95,7 +95,8 @@ export class Networks {
     if (driver.singleton && !predefined) throw new NetError('denied', `only one instance of "${driverName}" network is allowed`)
     if (source.ingress) throw new NetError('denied', 'Ingress network can only be global scope network')
     if (source.scope === 'swarm') throw new NetError('denied', 'cannot create a swarm scoped network when swarm is not active')
-    const driverOptions = predefined || spec.configFrom ? (source.options ?? {}) : { ...this.#options.defaultOpts[driverName], ...source.options }
+    const driverOptions =
+      predefined || spec.configFrom ? (source.options ?? {}) : { ...this.#options.defaultOpts[driverName], ...source.options }
     const family = familySwitches(source, driverOptions)
     const draft: NetworkDraft = {
       id: options.reuse?.id ?? newId(this.#options.rng),
@@ -214,7 +215,7 @@ export class Networks {
           ...(config.subnet ? { subnet: config.subnet } : {}),
           ...(config.ipRange ? { ipRange: config.ipRange } : {}),
           shared: driver.conflict === undefined,
-          reserved: config.subnet ? [] : this.#options.reserved(),
+          ...(config.subnet ? {} : this.#options.hostUse()),
           holder: `network "${draft.name}"`,
         })
         keys.push(got.key)
@@ -285,7 +286,8 @@ export class Networks {
   poolKey(network: Network, family: 4 | 6, ip?: Ip): string | undefined {
     const keys = this.#pools.get(network.id) ?? []
     const at = network.pools.findIndex(
-      (pool) => familyOf(pool.subnet) === family && (ip === undefined || cidrOverlaps(pool.subnet, `${ip}/${family === 4 ? 32 : 128}` as Cidr)),
+      (pool) =>
+        familyOf(pool.subnet) === family && (ip === undefined || cidrOverlaps(pool.subnet, `${ip}/${family === 4 ? 32 : 128}` as Cidr)),
     )
     return at < 0 ? undefined : keys[at]
   }

@@ -6,7 +6,13 @@ import { coalesce, PortTable } from './port-table.ts'
 
 const any = parseIp('0.0.0.0')
 const one = parseIp('10.0.0.1')
-const tcp = (hostIp: typeof any, hostPort: number, count = 1) => ({ proto: 'tcp' as const, containerPort: hostPort, hostIp, hostPort, count })
+const tcp = (hostIp: typeof any, hostPort: number, count = 1) => ({
+  proto: 'tcp' as const,
+  containerPort: hostPort,
+  hostIp,
+  hostPort,
+  count,
+})
 
 test('ports: the any-address and a specific address of one family exclude each other', () => {
   const table = new PortTable()
@@ -28,7 +34,13 @@ test('ports: a range is one entry and collides with every port inside it', () =>
   assert.deepEqual(table.holderOf('tcp', any, 10_000, 59_999), { holder: 'small', port: 20_000 })
 })
 test('ports: long runs of equal numbers are joined, short ones and choices are not', () => {
-  const request = (hostPort: number, containerPort = hostPort, end = hostPort): PortRequest => ({ proto: 'udp', hostIp: '', hostPort, containerPort, hostPortEnd: end })
+  const request = (hostPort: number, containerPort = hostPort, end = hostPort): PortRequest => ({
+    proto: 'udp',
+    hostIp: '',
+    hostPort,
+    containerPort,
+    hostPortEnd: end,
+  })
   const run = Array.from({ length: 1000 }, (_, i) => request(20_000 + i))
   const joined = coalesce([request(0, 80, 0), request(8000, 80, 8010), ...run.reverse(), request(53)])
   assert.deepEqual(

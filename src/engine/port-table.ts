@@ -83,7 +83,12 @@ export function coalesce(requests: readonly PortRequest[]): { request: PortReque
   for (let i = 0; i < runs.length; ) {
     const start = runs[i] as PortRequest
     let n = 1
-    while (i + n < runs.length && key(runs[i + n] as PortRequest) === key(start) && (runs[i + n] as PortRequest).hostPort === start.hostPort + n) n++
+    while (
+      i + n < runs.length &&
+      key(runs[i + n] as PortRequest) === key(start) &&
+      (runs[i + n] as PortRequest).hostPort === start.hostPort + n
+    )
+      n++
     if (n >= RANGE_MIN) out.push({ request: start, count: n })
     else for (let k = 0; k < n; k++) out.push({ request: runs[i + k] as PortRequest, count: 1 })
     i += n

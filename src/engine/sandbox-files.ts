@@ -133,7 +133,9 @@ export class SandboxFiles {
 }
 
 function linesOf(record: SandboxRecord, endpoints: readonly EndpointRecord[]): HostsLine[] {
-  return endpoints.flatMap((e) => endpointHostsLines({ ipv4: e.ipv4, ipv6: e.ipv6, hostname: record.hostname, domainname: record.domainname }))
+  return endpoints.flatMap((e) =>
+    endpointHostsLines({ ipv4: e.ipv4, ipv6: e.ipv6, hostname: record.hostname, domainname: record.domainname }),
+  )
 }
 
 const fullName = (record: SandboxRecord) => (record.domainname === '' ? record.hostname : `${record.hostname}.${record.domainname}`)

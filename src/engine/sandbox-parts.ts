@@ -1,10 +1,10 @@
 /** What opening, changing and restoring sandboxes share: the parts they work with and the small steps they have in common. */
 import type { DnsView } from '../dns/types.ts'
+import { announce } from '../kernel/announce.ts'
 import { flushAddress, flushPort } from '../kernel/conntrack.ts'
 import { installDnsRedirect } from '../kernel/sandbox-dns.ts'
 import type { PortBinding } from '../model/endpoint.ts'
 import type { Network } from '../model/network.ts'
-import { announce } from './announce.ts'
 import { type Attached, type Attachments, isUserDefined } from './attachments.ts'
 import type { EndpointReserver } from './endpoint-reserve.ts'
 import type { Environment } from './environment.ts'

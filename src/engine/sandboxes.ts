@@ -12,7 +12,16 @@ import { checkEndpointSettings } from './endpoint-rules.ts'
 import type { LegacyLinks } from './legacy-links.ts'
 import type { EndpointRecord, SandboxRecord } from './records.ts'
 import { SandboxKernel } from './sandbox-kernel.ts'
-import { forgetAddressFlows, forgetPortFlows, type Parts, plugIn, publishNames, resolverView, startResolver, withdrawNames } from './sandbox-parts.ts'
+import {
+  forgetAddressFlows,
+  forgetPortFlows,
+  type Parts,
+  plugIn,
+  publishNames,
+  resolverView,
+  startResolver,
+  withdrawNames,
+} from './sandbox-parts.ts'
 import { UndoStack } from './undo.ts'
 
 export class Sandboxes {

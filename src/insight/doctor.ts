@@ -32,13 +32,25 @@ const PROBES: readonly Probe[] = [
     links: [{ name: 'v0', kind: 'vxlan', vxlan: { vni: 256, port: 4789, learning: false, proxy: true, l2miss: true, l3miss: true } }],
   },
   { name: 'macvlan', cost: 'no macvlan networks', links: [ETH, { name: 'm0', kind: 'macvlan', parent: 'p0', mode: 'bridge' }] },
-  { name: 'ipvlan', cost: 'no ipvlan networks; macvlan does most of it', links: [ETH, { name: 'i0', kind: 'ipvlan', parent: 'p0', mode: 'l2', flag: 'bridge' }] },
-  { name: '802.1q', cost: 'no VLAN sub-interfaces; make them on the switch side', links: [ETH, { name: 'q0', kind: 'vlan', parent: 'p0', vlanId: 50 }] },
+  {
+    name: 'ipvlan',
+    cost: 'no ipvlan networks; macvlan does most of it',
+    links: [ETH, { name: 'i0', kind: 'ipvlan', parent: 'p0', mode: 'l2', flag: 'bridge' }],
+  },
+  {
+    name: '802.1q',
+    cost: 'no VLAN sub-interfaces; make them on the switch side',
+    links: [ETH, { name: 'q0', kind: 'vlan', parent: 'p0', vlanId: 50 }],
+  },
   { name: 'dummy', cost: 'macvlan and ipvlan networks need a parent', links: [{ name: 'd0', kind: 'dummy' }] },
 ]
 
 /** Runs all probes. `scratch` is a path for a short-lived namespace. */
-export function examine(scratch: string, programs: readonly { name: string; need: string; path?: string }[], notes: readonly Check[]): Check[] {
+export function examine(
+  scratch: string,
+  programs: readonly { name: string; need: string; path?: string }[],
+  notes: readonly Check[],
+): Check[] {
   return [...probeKernel(scratch), ...probePrograms(programs), ...probeForwarding(), ...probeLimits(), ...notes]
 }
 
@@ -112,7 +124,12 @@ function probeForwarding(): Check[] {
     name: 'IPv6',
     state: v6 === '1' ? 'ok' : 'note',
     found: v6 === undefined ? 'this kernel has no IPv6' : `net.ipv6.conf.all.forwarding = ${v6}`,
-    cost: v6 === '1' ? '' : perInterface ? 'enabled on single interfaces only (force_forwarding)' : 'the first IPv6 network enables it for the whole host: this kernel has no switch per interface',
+    cost:
+      v6 === '1'
+        ? ''
+        : perInterface
+          ? 'enabled on single interfaces only (force_forwarding)'
+          : 'the first IPv6 network enables it for the whole host: this kernel has no switch per interface',
   })
   if (value('net/bridge/bridge-nf-call-iptables') === '1')
     out.push({
@@ -139,7 +156,13 @@ function probeLimits(): Check[] {
   ]
   if (existsSync('/proc/sys/net/netfilter/nf_conntrack_max')) {
     const max = readFileSync('/proc/sys/net/netfilter/nf_conntrack_max', 'utf8').trim()
-    out.push({ area: 'limits', name: 'conntrack entries', state: Number(max) >= 65_536 ? 'ok' : 'note', found: max, cost: Number(max) >= 65_536 ? '' : 'new connections are refused when the table is full' })
+    out.push({
+      area: 'limits',
+      name: 'conntrack entries',
+      state: Number(max) >= 65_536 ? 'ok' : 'note',
+      found: max,
+      cost: Number(max) >= 65_536 ? '' : 'new connections are refused when the table is full',
+    })
   }
   return out
 }

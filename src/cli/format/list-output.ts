@@ -25,7 +25,7 @@ export function renderList(list: ListFormat, rows: readonly Row[], format: strin
   const isTable = asked === 'table' || /^table\s/.test(asked)
   const source =
     asked === 'table' ? list.table : asked === 'raw' ? (list.raw ?? list.table) : isTable ? asked.replace(/^table\s+/, '') : asked
-  const template = compileTemplate(expandEscapes(source), { functions: { json: (v) => goJson(plain(v)) } })
+  const template = compileTemplate(expandEscapes(source), { use: 'list', functions: { json: (v) => goJson(plain(v)) } })
   const body = rows.map((row) => template(asRow({ ...row })))
   if (!isTable) return lines(body)
   return lines(alignTabs([headerLine(expandEscapes(source), list.headers, rows[0]), ...body].join('\n')).split('\n'))
@@ -51,7 +51,7 @@ function headerLine(source: string, headers: Readonly<Record<string, string>>, s
     println: last,
     print: last,
   }
-  return compileTemplate(source, { functions })(asRow(row))
+  return compileTemplate(source, { use: 'list', functions })(asRow(row))
 }
 
 function plain(value: unknown): unknown {

@@ -38,14 +38,11 @@ interface Token {
   readonly spaced: boolean
 }
 
-/** Exit code of a template that does not parse, as Docker's CLI. */
-const PARSE_EXIT = 64
-
 function broken(reason: string, line: number): Error {
-  return fail(`template parsing error: template: :${line}: ${reason}`, { exitCode: PARSE_EXIT, bare: true })
+  return fail(`template: :${line}: ${reason}`)
 }
 
-/** Parses a template; `functions` are the names that may be called. Throws NetError `invalid` with exit code 64. */
+/** Parses a template; `functions` are the names that may be called. Throws NetError `invalid`, worded as Go's package does. */
 export function parseTemplate(source: string, functions: ReadonlySet<string>): readonly Node[] {
   return new Parser(source, functions).parse()
 }

@@ -6,7 +6,7 @@
  * ```
  * Values are those of JSON, plus functions as methods (`{{.Label "x"}}`) and {@link GoNil} for typed nils.
  */
-import { NetError } from '../../base/errors.ts'
+import { messageOf, NetError } from '../../base/errors.ts'
 import { fail } from '../fail.ts'
 import { GoNil, goJson, goPrint, goSprintf, isGoMap } from './go-print.ts'
 import { isRow, rowFields } from './row.ts'
@@ -20,23 +20,39 @@ type LoopExit = 'break' | 'continue' | undefined
 const NO_VALUE = Symbol('no value')
 
 export interface TemplateOptions {
+  /** Docker words failures of lists and of inspect differently, with different exit codes. */
+  readonly use?: 'inspect' | 'list'
   readonly functions?: Readonly<Record<string, Fn>>
 }
 
 /** Throws NetError `invalid`: exit code 64 when the template does not parse, 1 when it fails on a value. */
 export function compileTemplate(source: string, options: TemplateOptions = {}): Template {
   const functions = { ...FUNCTIONS, ...options.functions }
-  const nodes = parseTemplate(source, new Set([...Object.keys(functions), 'and', 'or']))
-  return (data) => new Run(source, functions, data).output(nodes)
+  const words = WORDING[options.use ?? 'inspect']
+  let nodes: readonly Node[]
+  try {
+    nodes = parseTemplate(source, new Set([...Object.keys(functions), 'and', 'or']))
+  } catch (error) {
+    throw fail(words.parse + messageOf(error), { exitCode: words.parseExit, bare: true })
+  }
+  return (data) => new Run(source, functions, data, words.run).output(nodes)
 }
+
+/** Before Go's own text, and the exit code of a template that does not parse. */
+const WORDING = {
+  inspect: { parse: 'template parsing error: ', parseExit: 64, run: 'template parsing error: ' },
+  list: { parse: 'failed to parse template: ', parseExit: 1, run: 'failed to execute template: ' },
+} as const
 
 class Run {
   readonly #source: string
   readonly #functions: Readonly<Record<string, Fn>>
   #variables: { name: string; value: unknown }[]
+  readonly #prefix: string
   #text = ''
 
-  constructor(source: string, functions: Readonly<Record<string, Fn>>, data: unknown) {
+  constructor(source: string, functions: Readonly<Record<string, Fn>>, data: unknown, prefix: string) {
+    this.#prefix = prefix
     this.#source = source
     this.#functions = functions
     this.#variables = [{ name: '$', value: data }]
@@ -205,7 +221,7 @@ class Run {
     const before = this.#source.slice(0, at).split('\n')
     const place = `:${before.length}:${(before.at(-1) as string).length}`
     const shown = (expr?.source ?? '').length > 20 ? `${expr?.source.slice(0, 20)}...` : expr?.source
-    return fail(`template parsing error: template: ${place}: executing "" at <${shown}>: ${reason}`, { exitCode: 1, bare: true })
+    return fail(`${this.#prefix}template: ${place}: executing "" at <${shown}>: ${reason}`, { exitCode: 1, bare: true })
   }
 }
 

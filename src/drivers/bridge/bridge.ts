@@ -59,7 +59,8 @@ export const bridgeDriver: Driver = {
     if (!draft.enableIpv4 && !draft.enableIpv6) throw new NetError('invalid', 'IPv4 or IPv6 must be enabled')
     for (const family of [4, 6] as const) {
       const of = draft.subnets.filter((s) => s.subnet !== undefined && s.subnet.includes(':') === (family === 6))
-      if (of.length > 1 && (family === 4 || draft.enableIpv6)) throw new NetError('denied', `bridge driver doesn't support multiple subnets`)
+      if (of.length > 1 && (family === 4 || draft.enableIpv6))
+        throw new NetError('denied', `bridge driver doesn't support multiple subnets`)
     }
   },
 
@@ -147,7 +148,11 @@ export const bridgeDriver: Driver = {
         ifname: endpoint.ifname,
         addresses,
         sysctls: [
-          { path: `net/ipv6/conf/${endpoint.ifname}/disable_ipv6`, value: endpoint.ipv6 === '' ? '1' : '0', optional: endpoint.ipv6 === '' },
+          {
+            path: `net/ipv6/conf/${endpoint.ifname}/disable_ipv6`,
+            value: endpoint.ipv6 === '' ? '1' : '0',
+            optional: endpoint.ipv6 === '',
+          },
           ...endpoint.sysctls,
         ],
         routes: [],

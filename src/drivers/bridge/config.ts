@@ -30,8 +30,7 @@ function gatewayMode(options: Options, label: string, internal: boolean): Gatewa
   const value = options[label]
   if (value === undefined || value === '') return 'nat'
   if (!GATEWAY_MODES.includes(value)) throw new NetError('invalid', `unknown gateway mode ${value}`)
-  if (value === 'isolated' && !internal)
-    throw new NetError('internal', `gateway mode 'isolated' can only be used for an internal network`)
+  if (value === 'isolated' && !internal) throw new NetError('internal', `gateway mode 'isolated' can only be used for an internal network`)
   return value as GatewayMode
 }
 

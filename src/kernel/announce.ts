@@ -1,10 +1,10 @@
 /** Tells the neighbours where an address lives now: first message at once, the others in the background, as Docker does. */
 import type { Ip, Mac } from '../base/address.ts'
 import type { Clock } from '../base/ports.ts'
-import type { Rtnl } from '../kernel/types.ts'
 import type { Netns } from '../sys/netns.ts'
 import { type FrameSender, openFrameSender } from '../sys/packet-socket.ts'
 import { encodeGratuitousArp, encodeUnsolicitedNa } from '../wire/announce.ts'
+import type { Rtnl } from './types.ts'
 
 export interface Announcement {
   readonly ifname: string
