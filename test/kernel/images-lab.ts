@@ -23,8 +23,12 @@ export interface Lab {
   readonly volumes: Volumes
 }
 
+/** A directory that goes when the process does. */
 export function scratch(): string {
-  return mkdtempSync(join(tmpdir(), 'causeway-images-'))
+  const path = mkdtempSync(join(tmpdir(), 'causeway-images-'))
+  process.setMaxListeners(0)
+  process.once('exit', () => rmSync(path, { recursive: true, force: true }))
+  return path
 }
 
 /** The services as the daemon wires them. Opening the same root and store again is a restart of the engine. */
