@@ -20,7 +20,8 @@ export interface Rtnl {
   rules(family: Family): PolicyRule[]
   /**
    * Applies all steps in order and stops at the first that fails, throwing NetError with `detail.op` and
-   * `detail.subject` of that step and the kernel's sentence; earlier steps stay done. Sends as many messages per system call as names allow.
+   * `detail.subject` of that step and the kernel's sentence; earlier steps stay done and later ones are never run. A step itself is
+   * done or not done: a link that cannot be completed is taken away again.
    */
   apply(steps: readonly Step[]): void
   /**
