@@ -4,7 +4,7 @@
  */
 import { ipToBytes } from '../base/address.ts'
 import { encodeName, FLAG, RCODE, TYPE } from '../wire/dns.ts'
-import { HEADER_BYTES, type MessageIndex, OPT_BYTES, type OptInfo, putU16, u16, u32 } from '../wire/dns-scan.ts'
+import { HEADER_BYTES, type MessageIndex, OPT_BYTES, type OptInfo, putU16, u32 } from '../wire/dns-scan.ts'
 import type { LocalAnswer } from './zone.ts'
 
 /** Time to live of local names, in seconds, as Docker gives it. */
@@ -209,6 +209,3 @@ export function writeQuery(
   }
   return out
 }
-
-/** id of a message. */
-export const idOf = (message: Uint8Array): number => u16(message, 0)

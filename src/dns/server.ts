@@ -127,7 +127,7 @@ export class DnsServer {
         this.#zones.get(command.networkId)?.remove(command.endpointId)
         return
       case 'removeNetwork':
-        this.#zones.get(command.networkId)?.clear()
+        this.#removeNetwork(command.networkId)
         return
       case 'hostUpstreams':
         this.#setHostUpstreams(command.list)
@@ -206,6 +206,14 @@ export class DnsServer {
     const zone = this.#zones.get(networkId) ?? new NetworkZone()
     this.#zones.set(networkId, zone)
     return zone
+  }
+
+  #removeNetwork(networkId: string): void {
+    const zone = this.#zones.get(networkId)
+    zone?.clear()
+    // a view that still names it keeps the zone, so that names which come back are seen
+    const isSeen = [...this.#sandboxes.values()].some(({ view }) => view.networks.some(({ id }) => id === networkId))
+    if (!isSeen) this.#zones.delete(networkId)
   }
 
   #setHostUpstreams(list: readonly HostUpstream[]): void {

@@ -42,7 +42,7 @@ export interface HostUpstream {
 }
 
 /** How a question was answered. */
-export const ANSWER_KINDS = ['local', 'empty', 'ptr', 'cached', 'forwarded', 'servfail', 'refused', 'malformed', 'dropped'] as const
+export const ANSWER_KINDS = ['local', 'empty', 'ptr', 'cached', 'forwarded', 'servfail', 'malformed', 'dropped'] as const
 export type AnswerKind = (typeof ANSWER_KINDS)[number]
 
 export interface UpstreamStats {

@@ -51,10 +51,6 @@ export class NetworkZone {
     this.generation++
   }
 
-  get isEmpty(): boolean {
-    return this.#entries.size === 0
-  }
-
   /** Addresses of a name; undefined when the network does not know it, empty when it has none of this family. */
   addresses(key: string, family: 4 | 6): Ip[] | undefined {
     const entries = this.#byName.get(key)

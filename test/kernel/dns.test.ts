@@ -3,9 +3,12 @@ import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
-import { readdirSync, readlinkSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readlinkSync, rmSync } from 'node:fs'
 import { connect } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { after, before, test } from 'node:test'
+import { DnsService } from '../../src/dns/service.ts'
 import { homeNetns } from '../../src/sys/netns.ts'
 import { decodeMessage, encodeMessage, FLAG } from '../../src/wire/dns.ts'
 import { isolate } from '../../testkit/isolated.ts'
@@ -316,4 +319,23 @@ test('opening a sandbox does not take long', async () => {
   for (let i = 0; i < 100; i++) lab.service.removeSandbox(`t${i}`)
   console.log(`# addSandbox: median ${times[50]?.toFixed(3)} ms, p90 ${times[90]?.toFixed(3)} ms`)
   assert.ok((times[50] as number) < 2, `median ${times[50]} ms`)
+})
+
+test('when the DNS thread ends, another one goes on with the same sockets and names', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'causeway-deaths-'))
+  process.env['CAUSEWAY_TEST_DEATHS'] = join(folder, 'deaths')
+  const failures: string[] = []
+  const error = (message: string): void => {
+    failures.push(message)
+  }
+  const program = new URL('./dns-dying-worker.ts', import.meta.url)
+  const service = await DnsService.start({ program, logger: { debug() {}, info() {}, warn() {}, error } })
+  const space = lab.space()
+  service.setEndpoint('n1', { endpointId: 'e', names: ['survivor'], ipv4: ip('10.5.0.5') })
+  const own = service.addSandbox('s', space, view({ networks: [] }))
+  service.setView('s', view())
+  assert.deepEqual((await lab.dig(space, own, 'survivor')).data, ['10.5.0.5'])
+  assert.deepEqual(failures.filter((line) => line.includes('again')).length, 2)
+  await service.close()
+  rmSync(folder, { recursive: true })
 })
