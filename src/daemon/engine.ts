@@ -22,7 +22,7 @@ import { type Check, examine, findProgram } from '../insight/doctor.ts'
 import { interfaceCounters } from '../insight/interface-counters.ts'
 import { vethRows } from '../insight/veth.ts'
 import { AddressSpace } from '../ipam/address-space.ts'
-import { hostSubnets } from '../ipam/host-subnets.ts'
+import { type HostSubnets, hostSubnets } from '../ipam/host-subnets.ts'
 import { ForeignFirewall } from '../kernel/foreign-firewall.ts'
 import { Nft } from '../kernel/nft.ts'
 import { openRtnl } from '../kernel/rtnl.ts'
@@ -62,7 +62,7 @@ export async function startEngine(config: DaemonConfig, log: Logger, onShutdown:
   }
   const pools = config.networking.addressPools?.map((p) => ({ base: parseCidr(p.base), size: p.size }))
   const ipam = new AddressSpace({ hostId, ...(pools ? { pools } : {}) })
-  const hostUse = () =>
+  const hostUse = (): HostSubnets =>
     hostSubnets({
       routes: rtnl.routes({ table: 'all' }),
       nameservers: parseResolvConf(readHostResolv().text).nameservers,

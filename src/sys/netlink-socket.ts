@@ -108,8 +108,9 @@ export class NetlinkSocket {
   readonly fd: number
   #open = true
   #seq = 1
-  #buffer: Uint8Array<ArrayBuffer> = new Uint8Array(FIRST_BUFFER_BYTES)
-  readonly #writer = new MessageWriter()
+  /** Not cleared: a handle that lives for one attachment touches one page of it. */
+  #buffer: Uint8Array = Buffer.allocUnsafeSlow(FIRST_BUFFER_BYTES)
+  readonly #writer = new MessageWriter(1024)
 
   readonly #protocol: number
 
@@ -293,12 +294,12 @@ export class NetlinkSocket {
       const got = Number(raw.recv(this.fd, this.#buffer, this.#buffer.length, MSG_TRUNC))
       if (got > this.#buffer.length) {
         if (got > LARGEST_ANSWER_BYTES) throw new NetError('internal', `Cannot read netlink answer: it has ${got} bytes`)
-        this.#buffer = new Uint8Array(2 ** Math.ceil(Math.log2(got)))
+        this.#buffer = Buffer.allocUnsafeSlow(2 ** Math.ceil(Math.log2(got)))
         throw AGAIN
       }
       if (got >= 0) {
-        const messages = splitMessages(this.#buffer.subarray(0, got)).filter((m) => m.type !== NLMSG_NOOP)
-        if (messages.some((m) => m.type === NLMSG_OVERRUN)) throw overrun()
+        const messages = splitMessages(this.#buffer.subarray(0, got))
+        for (const message of messages) if (message.type === NLMSG_OVERRUN) throw overrun()
         return messages
       }
       const error = errno()

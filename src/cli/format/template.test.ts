@@ -21,7 +21,10 @@ const GOOD: readonly (readonly [template: string, text: string])[] = [
   ['{{.Name}}', '/c1'],
   ['{{ .State.Pid }}', '42'],
   ['{{$.Name}}', '/c1'],
-  ['{{.Config.Cmd}} {{.Config.Labels}} {{.Config.Volumes}} {{.Config.Entrypoint}} {{.State.Health}}', '[sleep 1] map[a:1 b:2] map[] [] <nil>'],
+  [
+    '{{.Config.Cmd}} {{.Config.Labels}} {{.Config.Volumes}} {{.Config.Entrypoint}} {{.State.Health}}',
+    '[sleep 1] map[a:1 b:2] map[] [] <nil>',
+  ],
   ['{{.NetworkSettings.Ports}}', 'map[80/tcp:[{0.0.0.0 8080}] 99/tcp:[]]'],
   ['{{json .Config.Labels}} {{json .State.Health}}', '{"b":"2","a":"1"} null'],
   ['{{json "<&>"}}', '"\\u003c\\u0026\\u003e"'],
@@ -43,7 +46,10 @@ const GOOD: readonly (readonly [template: string, text: string])[] = [
   ['a {{- .Name -}} b', 'a/c1b'],
   ['{{/* nothing */}}x{{- /* trimmed */ -}} y', 'xy'],
   ['{{.Name | upper | printf "%s!"}}', '/C1!'],
-  ['{{printf "%q %d %5d|%-5s|%05d %v %x %t %%" .Name .State.Pid 7 "ab" 42 .Config.Cmd "hi" true}}', '"/c1" 42     7|ab   |00042 [sleep 1] 6869 true %'],
+  [
+    '{{printf "%q %d %5d|%-5s|%05d %v %x %t %%" .Name .State.Pid 7 "ab" 42 .Config.Cmd "hi" true}}',
+    '"/c1" 42     7|ab   |00042 [sleep 1] 6869 true %',
+  ],
   ['{{len .Config.Cmd}} {{len .Name}} {{len .Config.Entrypoint}}', '2 3 0'],
   ['{{join .Config.Cmd "+"}} {{split "a,b" ","}} {{title "one two"}} {{lower "ABC"}}', 'sleep+1 [a b] One Two abc'],
   ['{{slice .Name 1}} {{slice "abcdef" 1 3}} {{truncate "abcdef" 3}}[{{pad "x" 1 2}}]', 'c1 bc abc[ x  ]'],

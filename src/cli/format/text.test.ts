@@ -64,7 +64,10 @@ test('an ellipsis counts as one column, and characters are not cut in two', () =
 })
 
 test('table: columns are at least ten wide, three apart, and the last one is not padded', () => {
-  assert.equal(formatTable(['NETWORK ID', 'NAME', 'X'], [['d04f856b67bf', 'bridge', 'a']]), 'NETWORK ID     NAME      X\nd04f856b67bf   bridge    a')
+  assert.equal(
+    formatTable(['NETWORK ID', 'NAME', 'X'], [['d04f856b67bf', 'bridge', 'a']]),
+    'NETWORK ID     NAME      X\nd04f856b67bf   bridge    a',
+  )
 })
 
 test('table: a line without a cell ends the column above and below it', () => {
@@ -74,7 +77,20 @@ test('table: a line without a cell ends the column above and below it', () => {
 
 test('JSON is re-indented without touching numbers, strings or order', () => {
   const text = '{"b":12345678901234567890,"a":[],"c":{},"d":[1,{"x":"a,b:{\\"}"}],"e":1.0e5}'
-  const expected = ['{', '    "b": 12345678901234567890,', '    "a": [],', '    "c": {},', '    "d": [', '        1,', '        {', '            "x": "a,b:{\\"}"', '        }', '    ],', '    "e": 1.0e5', '}']
+  const expected = [
+    '{',
+    '    "b": 12345678901234567890,',
+    '    "a": [],',
+    '    "c": {},',
+    '    "d": [',
+    '        1,',
+    '        {',
+    '            "x": "a,b:{\\"}"',
+    '        }',
+    '    ],',
+    '    "e": 1.0e5',
+    '}',
+  ]
   assert.equal(indentJson(text, '    '), expected.join('\n'))
 })
 

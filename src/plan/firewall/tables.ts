@@ -161,7 +161,8 @@ const INET_CHAINS: readonly Chain[] = [
     'type nat hook prerouting priority dstnat',
     ['ip6 saddr fe80::/10 return', 'fib daddr type local meta nfproto vmap { ipv4 : jump publish4, ipv6 : jump publish6 }'],
   ],
-  // ::1 cannot be translated: the answer comes in on the bridge, where IPv6 refuses to route to ::1 (RT6_LOOKUP_F_IFACE).
+  // ::1 cannot be translated: the answer reaches the bridge, is translated back to ::1 and never reaches the socket (tried on 6.18, also
+  // with a local route for ::1 on the bridge). So the socket on the host gets the call.
   [
     'nat_output',
     'type nat hook output priority -100',
