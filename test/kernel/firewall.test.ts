@@ -1,6 +1,7 @@
 /** What may reach what: modes, directions and families, judged by real traffic. */
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
+import { parseIp } from '../../src/base/address.ts'
 import { isolate } from '../../testkit/isolated.ts'
 import { CLIENT4, CLIENT6, FirewallLab, HOST4, HOST6, type LabContainer, sh } from './firewall-lab.ts'
 
@@ -105,6 +106,25 @@ test('firewall: containers of different networks meet only through a published p
     ...hosts.map((to): Case => ({ from: 'c-nat1', to, port: 8080, sees: 'any' })),
     ...hosts.map((to): Case => ({ from: 'c-int0', to, port: 8080, sees: 'none' })),
   ]))
+
+test('firewall: a network with a source address of its own leaves with that address', async () => {
+  sh('ip addr add 203.0.113.77/32 dev lo; ip addr add 2001:db8:aa::77/128 dev lo')
+  lab.network('snat0', { snat4: parseIp('203.0.113.77'), snat6: parseIp('2001:db8:aa::77') })
+  await lab.container('c-snat0', 'snat0')
+  await check([
+    { from: 'c-snat0', to: CLIENT4, port: 80, sees: '203.0.113.77' },
+    { from: 'c-snat0', to: CLIENT6, port: 80, sees: '2001:db8:aa::77' },
+  ])
+})
+
+test('firewall: the segment size of forwarded connections is lowered to what the path carries', async () => {
+  sh('ip link set out0 mtu 1300')
+  const seen = lab.run('client', "timeout 3 tcpdump -nlc1 -i eth0 'tcp[tcpflags] & tcp-syn != 0 and dst port 80' 2>/dev/null")
+  await new Promise((resolve) => setTimeout(resolve, 700))
+  await lab.call('c-nat0', CLIENT4, 80)
+  sh('ip link set out0 mtu 1500')
+  assert.match(await seen, /mss 1260,/)
+})
 
 /** br_netfilter lets bridged packets pass our hooks too; another engine on the host may have switched it on. */
 const BRIDGE_NF = 'net.bridge.bridge-nf-call-iptables'
