@@ -16,7 +16,6 @@ import {
   NLM_F_REQUEST,
   NLMSG_DONE,
   NLMSG_ERROR,
-  NLMSG_NOOP,
   NLMSG_OVERRUN,
   splitMessages,
 } from '../wire/netlink.ts'
@@ -109,7 +108,7 @@ export class NetlinkSocket {
   #open = true
   #seq = 1
   /** Not cleared: a handle that lives for one attachment touches one page of it. */
-  #buffer: Uint8Array = Buffer.allocUnsafeSlow(FIRST_BUFFER_BYTES)
+  #buffer: Uint8Array = uncleared(FIRST_BUFFER_BYTES)
   readonly #writer = new MessageWriter(1024)
 
   readonly #protocol: number
@@ -294,7 +293,7 @@ export class NetlinkSocket {
       const got = Number(raw.recv(this.fd, this.#buffer, this.#buffer.length, MSG_TRUNC))
       if (got > this.#buffer.length) {
         if (got > LARGEST_ANSWER_BYTES) throw new NetError('internal', `Cannot read netlink answer: it has ${got} bytes`)
-        this.#buffer = Buffer.allocUnsafeSlow(2 ** Math.ceil(Math.log2(got)))
+        this.#buffer = uncleared(2 ** Math.ceil(Math.log2(got)))
         throw AGAIN
       }
       if (got >= 0) {
@@ -308,6 +307,12 @@ export class NetlinkSocket {
       throw kernelError('receive from netlink socket', String(this.fd), error)
     }
   }
+}
+
+/** A plain Uint8Array: Buffer's slice() would hand out views where copies are expected. */
+function uncleared(bytes: number): Uint8Array {
+  const buffer = Buffer.allocUnsafeSlow(bytes)
+  return new Uint8Array(buffer.buffer, buffer.byteOffset, bytes)
 }
 
 function overrun(): NetError {
