@@ -80,7 +80,7 @@ export async function createApiServer(options: ApiOptions): Promise<ApiServer> {
     ...causeway.routes,
     ...refusedRoutes(),
   ]
-  const router = await createRouter(
+  const router = createRouter(
     routes,
     (route, req, res, params) => void run(route, exchanges.get(req) ?? bareExchange(req, res), params),
     (req, res) => fail(req, res, pageNotFound()),
@@ -180,7 +180,6 @@ export async function createApiServer(options: ApiOptions): Promise<ApiServer> {
       for (const socket of sockets) socket.destroy()
       await Promise.all(closed)
       servers.clear()
-      await router.close()
     },
   }
 }
