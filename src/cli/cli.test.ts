@@ -34,7 +34,7 @@ function parse(words: string, passThrough = false): unknown {
     const set = Object.fromEntries(
       Object.entries(options).filter(([name, v]) => JSON.stringify(v) !== JSON.stringify(OPTIONS[name as keyof typeof OPTIONS].initial)),
     )
-    return { ...set, ...(args.length > 0 ? { args } : {}), ...(help ? { help } : {}) }
+    return help ? { help } : { ...set, ...(args.length > 0 ? { args } : {}) }
   } catch (error) {
     return (error as Error).message
   }

@@ -86,7 +86,7 @@ interface Lab {
 async function withServer(
   handle: RequestListener,
   run: (lab: Lab) => Promise<void>,
-  options: { version?: string; upgrade?: (request: IncomingMessage, socket: Duplex) => void } = {},
+  options: { version?: string; upgrade?: (request: IncomingMessage, socket: Duplex, head: Buffer) => void } = {},
 ): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), 'causeway-client-'))
   const socketPath = join(folder, 's.sock')
@@ -174,8 +174,8 @@ test('no engine: a sentence that says how to start it', async () => {
 })
 
 test('hijack: the body goes out with the upgrade, both directions flow, and our end leaves the other one open', async () => {
-  const upgrade = (request: IncomingMessage, socket: Duplex) => {
-    let body = ''
+  const upgrade = (request: IncomingMessage, socket: Duplex, head: Buffer) => {
+    let body = head.toString()
     const expected = Number(request.headers['content-length'] ?? 0)
     socket.write(
       'HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.raw-stream\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\nfirst ',

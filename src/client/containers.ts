@@ -81,7 +81,10 @@ export class ContainersApi {
     condition: 'not-running' | 'next-exit' | 'removed',
     options: { signal?: AbortSignal; opened?: () => void } = {},
   ): Promise<{ exitCode: number; error?: string }> {
-    const reply = await this.#http.request('POST', at(ref, 'wait'), { query: { condition }, signal: options.signal })
+    const reply = await this.#http.request('POST', at(ref, 'wait'), {
+      query: { condition: condition === 'not-running' ? undefined : condition },
+      signal: options.signal,
+    })
     options.opened?.() // the engine sends the head at once and the body at the end
     let text = ''
     for await (const chunk of reply.setEncoding('utf8')) text += chunk as string

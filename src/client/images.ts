@@ -62,9 +62,9 @@ export class ImagesApi {
   }
 }
 
-/** Slashes of a repository name stay: the route's pattern spans them. */
+/** Slashes and colons of a name stay as they are: the route's pattern spans them. */
 function at(ref: string, tail: string): string {
-  return `/images/${ref.split('/').map(encodeURIComponent).join('/')}${tail}`
+  return `/images/${encodeURIComponent(ref).replace(/%(2F|3A|40)/g, decodeURIComponent)}${tail}`
 }
 
 function authHeader(auth: string | undefined): Record<string, string> {

@@ -43,6 +43,7 @@ export function createBody(
   if (o.rm && restart.Name !== '' && restart.Name !== 'no') throw fail('conflicting options: cannot specify both --restart and --rm')
   if ((o['memory-swappiness'] ?? 0) < -1 || (o['memory-swappiness'] ?? 0) > 100)
     throw fail(`invalid value: ${o['memory-swappiness']}. Valid memory swappiness range is 0-100`)
+  if (o['log-driver'] === 'none' && o['log-opt'].length > 0) throw fail('invalid logging opts for driver none')
   const volumes = o.volume.map(parseVolume)
   const { mode, endpoints } = buildEndpoints(o.network, {
     ip: o.ip,
