@@ -1,6 +1,6 @@
 /** A dockerd of Debian's packages as the API to talk to, in namespaces of its own. Call `isolate()` before. */
 import { spawn, spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, openSync, readdirSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Client } from '../../src/client/client.ts'
@@ -77,10 +77,18 @@ export async function startPeer(): Promise<Peer> {
         child.kill('SIGTERM')
         await ended
       }
-      spawnSync('umount', ['-R', '/run/containerd'])
+      for (const mount of mountsBelow(folder, '/run/containerd')) spawnSync('umount', ['-l', mount])
       rmSync(folder, { recursive: true, force: true })
     },
   }
+}
+
+/** Mount points below the folders, deepest first. */
+function mountsBelow(...folders: readonly string[]): string[] {
+  const points = readFileSync('/proc/self/mountinfo', 'utf8')
+    .split('\n')
+    .map((line) => line.split(' ')[4] ?? '')
+  return points.filter((point) => folders.some((folder) => point === folder || point.startsWith(`${folder}/`))).toReversed()
 }
 
 function must(program: string, args: readonly string[]): void {

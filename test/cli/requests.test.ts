@@ -84,8 +84,8 @@ function meaning(value: unknown, key = ''): unknown {
   if (Array.isArray(value)) {
     const items = value.map((item) => meaning(item))
     if (items.every((item) => item === undefined)) return undefined
-    return ['Env', 'Binds', 'Dns', 'DnsOptions', 'ExtraHosts', 'Links', 'GroupAdd', 'SecurityOpt'].includes(key)
-      ? items.map(String).toSorted()
+    return ['Env', 'Binds', 'Dns', 'DnsOptions', 'ExtraHosts', 'Links', 'GroupAdd', 'SecurityOpt', 'Ulimits'].includes(key)
+      ? items.toSorted((a, b) => (JSON.stringify(a) < JSON.stringify(b) ? -1 : 1))
       : items
   }
   if (typeof value !== 'object') return value
