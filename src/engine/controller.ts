@@ -6,11 +6,12 @@ import { type Ip, parseIp } from '../base/address.ts'
 import { hasCode, messageOf, NetError } from '../base/errors.ts'
 import type { AddressSpace } from '../ipam/address-space.ts'
 import type { HostSubnets } from '../ipam/host-subnets.ts'
-import { GRAVEYARD_GROUP } from '../kernel/reaper.ts'
+import { GRAVEYARD_GROUP } from '../kernel/link-reaper.ts'
 import type { EndpointInfo, EndpointSettings, PortBinding, PortRequest, SandboxInfo, SandboxRequest } from '../model/endpoint.ts'
 import type { Network, NetworkSpec } from '../model/network.ts'
 import { networkElements } from '../plan/firewall/elements.ts'
 import type { WantedLink } from '../plan/wanted.ts'
+import { tryReadSysctl, writeSysctl } from '../sys/sysctl.ts'
 import { Attachments } from './attachments.ts'
 import { HOST_SPEC, NONE_SPEC, planDefaultBridge } from './default-networks.ts'
 import { EndpointReserver } from './endpoint-reserve.ts'
@@ -152,14 +153,13 @@ export class Controller implements NetworkController {
   }
 
   /** Makes a network's links, sysctls and firewall elements. */
-  #materialise(network: Network, adoptedDefault?: boolean): void {
+  #materialise(network: Network, adoptedDefault?: boolean, isNew = false): void {
     const wanted = this.networks.driverOf(network).networkWanted(network)
     const done: string[] = []
     try {
       for (const link of wanted.links) {
-        const adopted = adoptedDefault ?? this.#isForeignBridge(link)
-        if (adopted) this.#noteAdopted(link)
-        this.host.ensure(adopted ? adopt(link) : link)
+        if (isNew && link.spec.name === `br-${network.id.slice(0, 12)}`) this.host.create(link) // a name made of a random id is nobody's
+        else this.#ensureDevice(link, adoptedDefault)
         done.push(link.spec.name)
         const families = ([4, 6] as const).filter((f) => (f === 4 ? network.enableIpv4 : network.enableIpv6))
         if (!network.internal) this.forwarding.openBridge(link.spec.name, families)
@@ -171,11 +171,31 @@ export class Controller implements NetworkController {
     }
   }
 
-  /** Remembers which addresses an adopted device gets from us: only those go with the network. */
+  #ensureDevice(link: WantedLink, adoptedDefault: boolean | undefined): void {
+    this.#refuseOtherDevice(link)
+    const adopted = adoptedDefault ?? this.#isForeignBridge(link)
+    const want = adopted ? adopt(link) : link
+    if (adopted) this.#noteAdopted(want)
+    this.host.ensure(want)
+  }
+
+  /** Remembers what an adopted device gets from us: only those addresses go with the network, and sysctls get their value of before. */
   #noteAdopted(link: WantedLink): void {
+    for (const { path, value } of link.sysctls) {
+      const key = `adopted/${link.spec.name}/sysctl/${path}`
+      const before = tryReadSysctl(path)
+      if (before !== undefined && before !== value && this.#o.env.store.get(key) === undefined) this.#o.env.store.put(key, before)
+    }
     const present = new Set(this.#o.env.rtnl.addresses({ dev: link.spec.name }).map((a) => a.address)) // it exists: it is adopted
     for (const addr of link.addresses)
       if (!present.has(addr.address)) this.#o.env.store.put(`adopted/${link.spec.name}/${addr.address}`, true)
+  }
+
+  /** A name that stands for somebody's device of another kind is never taken from it. Throws `conflict` with Docker's text. */
+  #refuseOtherDevice(link: WantedLink): void {
+    const there = this.#o.env.rtnl.link(link.spec.name)
+    if (there !== undefined && there.kind !== link.spec.kind && !there.alias.startsWith('causeway:'))
+      throw new NetError('conflict', `existing interface ${link.spec.name} is not a ${link.spec.kind}`, { subject: link.spec.name })
   }
 
   /** A bridge that exists under a name the user gave and that is not marked as ours. */
@@ -201,7 +221,7 @@ export class Controller implements NetworkController {
       const network = this.networks.prepare(spec, undo)
       this.networks.add(network)
       undo.defer('record', () => this.networks.delete(network))
-      if (!network.configOnly) this.#materialise(network)
+      if (!network.configOnly) this.#materialise(network, undefined, true)
       undo.commit()
       this.#emit('create', network)
       return { network, warning: '' }
@@ -260,6 +280,13 @@ export class Controller implements NetworkController {
           if (!hasCode(error, 'not-found')) throw error
         }
         this.#o.env.store.remove(`adopted/${link.spec.name}/${addr.address}`)
+      }
+      for (const { path } of want.sysctls) {
+        const key = `adopted/${link.spec.name}/sysctl/${path}`
+        const before = this.#o.env.store.get<string>(key)
+        if (before === undefined) continue
+        if (this.host.rtnl.link(link.spec.name) !== undefined) writeSysctl(path, before)
+        this.#o.env.store.remove(key)
       }
     }
   }
@@ -419,8 +446,12 @@ export class Controller implements NetworkController {
   }
 }
 
-/** Somebody else's device: only addresses and port state are ours. */
+/** Somebody else's device: addresses and port state are ours, and the sysctls without which the network would not work. */
 function adopt(link: WantedLink): WantedLink {
   const { mtu: _mtu, alias: _alias, mac: _mac, ...spec } = link.spec
-  return { ...link, spec: spec as WantedLink['spec'], adopted: true }
+  // accept_ra, accept_dad and switching IPv6 off (which would take its owner's addresses) are for bridges of our own
+  const sysctls = link.sysctls.filter(
+    ({ path, value }) => !/\/accept_(ra|dad)$/.test(path) && !(path.endsWith('/disable_ipv6') && value === '1'),
+  )
+  return { ...link, spec: spec as WantedLink['spec'], sysctls, adopted: true }
 }

@@ -34,7 +34,11 @@ function bridgeSysctls(config: BridgeConfig, network: Network): WantedSysctl[] {
   const dev = config.bridge
   const out: WantedSysctl[] = [{ path: `net/ipv6/conf/${dev}/accept_ra`, value: '0', optional: true }]
   const isolated6 = network.internal && config.mode6 === 'isolated'
-  out.push({ path: `net/ipv6/conf/${dev}/disable_ipv6`, value: isolated6 || !network.enableIpv6 ? '1' : '0', optional: true })
+  const has6 = network.enableIpv6 && !isolated6
+  // while duplicate address detection runs (up to 2 s) the host asks for no neighbour and IPv6 into the network waits
+  // (net/ipv6/ndisc.c ndisc_solicit); the bridge's link-local address is made from a MAC that nobody else has
+  if (has6) out.push({ path: `net/ipv6/conf/${dev}/accept_dad`, value: '0', optional: true })
+  out.push({ path: `net/ipv6/conf/${dev}/disable_ipv6`, value: has6 ? '0' : '1', optional: true })
   if (network.enableIpv4) {
     // 127.0.0.1:PORT of the host is answered by DNAT, so replies to 127/8 must be let through; the firewall drops such packets from the wire
     out.push({ path: `net/ipv4/conf/${dev}/route_localnet`, value: network.internal ? '0' : '1' })
