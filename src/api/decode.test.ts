@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { parseJson } from './body.ts'
-import { anyObject, bool, int, list, mapOf, nullable, object, str, strMap, strOrList } from './decode.ts'
+import { anyObject, bool, cidrText, int, ipText, list, mapOf, nullable, object, str, strMap, strOrList } from './decode.ts'
 
 const shape = object({ Name: str, Internal: bool, Count: int, Tags: list(str), Options: strMap, Inner: object({ A: str }) })
 
@@ -29,6 +29,27 @@ for (const [body, message] of [
     assert.throws(() => shape(body, ''), { code: 'invalid', message })
   })
 }
+
+for (const [decode, text, problem] of [
+  [ipText, 'bogus', 'ParseAddr("bogus"): unable to parse IP'],
+  [ipText, '10.0.0.300', 'ParseAddr("10.0.0.300"): IPv4 field has value >255'],
+  [ipText, '10.0.0.01', 'ParseAddr("10.0.0.01"): IPv4 field has octet with leading zero'],
+  [ipText, '10.0.0', 'ParseAddr("10.0.0"): unable to parse IP'],
+  [cidrText, '10.16.0.0/33', 'netip.ParsePrefix("10.16.0.0/33"): prefix length out of range'],
+  [cidrText, 'fd00::/129', 'netip.ParsePrefix("fd00::/129"): prefix length out of range'],
+  [cidrText, '10.16.0.0', `netip.ParsePrefix("10.16.0.0"): no '/'`],
+  [cidrText, '10.16.0.0/08', 'netip.ParsePrefix("10.16.0.0/08"): bad bits after slash: "08"'],
+  [cidrText, 'any/8', 'netip.ParsePrefix("any/8"): ParseAddr("any"): unable to parse IP'],
+] as const) {
+  test(`the address text ${text} is refused in Go's words`, () => {
+    assert.throws(() => decode(text, 'X'), { code: 'invalid', message: `invalid JSON: ${problem}` })
+  })
+}
+
+test('addresses and subnets pass as they were written, nothing included', () => {
+  for (const text of ['', '10.0.0.1', 'FD00::1']) assert.equal(ipText(text, ''), text)
+  for (const text of ['', '10.0.0.1/8', '0.0.0.0/24', 'fd00::/64']) assert.equal(cidrText(text, ''), text)
+})
 
 test('a key __proto__ stays a key and changes no prototype', () => {
   const map = strMap(JSON.parse('{"__proto__":"x"}'), '')

@@ -3,6 +3,7 @@
  * `invalid`. As Docker's decoder: unknown fields are ignored (or kept, where they are echoed), null means unset, and a
  * field is found in any capitalisation when its exact spelling is absent.
  */
+import { tryParseIp } from '../base/address.ts'
 import { badRequest } from './errors.ts'
 
 export type Shape<T> = (value: unknown, at: string) => T
@@ -17,6 +18,43 @@ export const bool: Shape<boolean> = (value, at) => (typeof value === 'boolean' ?
 /** Within 64 bits, as Docker's integers; above 2^53 a JavaScript number is only near. */
 export const int: Shape<number> = (value, at) =>
   typeof value === 'number' && Number.isInteger(value) && Math.abs(value) <= 2 ** 63 ? value : mismatch(at, 'an integer', value)
+
+/** An address, or '' for none. Go decodes these fields as netip values and says so: clients match on its sentences. */
+export const ipText: Shape<string> = (value, at) => {
+  const text = str(value, at)
+  const problem = text === '' ? undefined : ipProblem(text)
+  if (problem !== undefined) throw badRequest(`invalid JSON: ${problem}`)
+  return text
+}
+
+/** A subnet, or '' for none; host bits are not judged here. */
+export const cidrText: Shape<string> = (value, at) => {
+  const text = str(value, at)
+  if (text === '') return text
+  const fail = (why: string) => badRequest(`invalid JSON: netip.ParsePrefix(${quoted(text)}): ${why}`)
+  const slash = text.lastIndexOf('/')
+  if (slash < 0) throw fail(`no '/'`)
+  const ip = text.slice(0, slash)
+  const bits = text.slice(slash + 1)
+  const problem = ipProblem(ip)
+  if (problem !== undefined) throw fail(problem)
+  if (!/^(0|[1-9]\d*)$/.test(bits)) throw fail(`bad bits after slash: ${quoted(bits)}`)
+  if (Number(bits) > (ip.includes(':') ? 128 : 32)) throw fail('prefix length out of range')
+  return text
+}
+
+function ipProblem(text: string): string | undefined {
+  if (tryParseIp(text) !== undefined) return undefined
+  const fields = /^\d+(\.\d+){3}$/.test(text) ? text.split('.') : []
+  const why = fields.some((field) => field.length > 1 && field.startsWith('0'))
+    ? 'IPv4 field has octet with leading zero'
+    : fields.length > 0
+      ? 'IPv4 field has value >255'
+      : 'unable to parse IP'
+  return `ParseAddr(${quoted(text)}): ${why}`
+}
+
+const quoted = (text: string) => JSON.stringify(text.slice(0, 100))
 
 export function list<T>(item: Shape<T>): Shape<T[]> {
   return (value, at) => (Array.isArray(value) ? value.map((v, i) => item(v, `${at}[${i}]`)) : mismatch(at, 'a list', value))

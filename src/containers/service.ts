@@ -500,11 +500,16 @@ export class Containers implements ContainerService {
     const found = entry ?? this.#registry.get(ref)
     await found.exclusive(async () => {
       const { record } = found
-      const name = controller.findNetwork(network)?.name ?? network
+      refuseRemoval(record)
+      const there = controller.findNetwork(network)
+      const name = there?.name ?? network
       if (record.hostConfig.NetworkMode === 'host' && name === 'host') {
         throw new NetError('invalid', 'cannot disconnect container from host network - container was created in host network mode')
       }
-      if (controller.sandboxOf(record.id) !== undefined) await controller.disconnect(record.id, name, force)
+      const isAttached = controller.sandboxOf(record.id) !== undefined
+      // a running container has nothing on a network that has gone; only force takes the leftover out of its configuration
+      if (isAttached && there === undefined && !force) controller.getNetwork(network)
+      if (isAttached && there !== undefined) await controller.disconnect(record.id, name, force)
       else if (!(name in record.endpoints)) {
         throw new NetError('internal', `container ${record.id} is not connected to the network ${name}`)
       }
@@ -515,9 +520,7 @@ export class Containers implements ContainerService {
 
   #checkConnectable(record: ContainerRecord): void {
     const mode = record.hostConfig.NetworkMode ?? ''
-    if (record.state.status === 'removing' || record.state.status === 'dead') {
-      throw new NetError('internal', `Container ${record.id} is marked for removal and cannot be connected or disconnected to the network`)
-    }
+    refuseRemoval(record)
     if (containerModeOf(mode) !== undefined || mode === 'host') {
       throw new NetError(
         'invalid',
@@ -530,6 +533,11 @@ export class Containers implements ContainerService {
   hasBundle(id: string): boolean {
     return existsSync(this.#lifecycle.paths(id).bundle)
   }
+}
+
+function refuseRemoval({ id, state }: ContainerRecord): void {
+  if (state.status === 'removing' || state.status === 'dead')
+    throw new NetError('internal', `Container ${id} is marked for removal and cannot be connected or disconnected to the network`)
 }
 
 /** The part of an update that the kernel must hear of. */

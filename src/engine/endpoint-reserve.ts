@@ -8,7 +8,7 @@ import type { AddressSpace } from '../ipam/address-space.ts'
 import type { EndpointSettings } from '../model/endpoint.ts'
 import type { Network } from '../model/network.ts'
 import { isUserDefined } from './attachments.ts'
-import { dnsNamesOf, parseLinkLocal } from './endpoint-rules.ts'
+import { dnsNamesOf, parseLinkLocal, refuseConfigOnly } from './endpoint-rules.ts'
 import type { Networks } from './networks.ts'
 import type { EndpointRecord, SandboxRecord } from './records.ts'
 import type { UndoStack } from './undo.ts'
@@ -35,8 +35,7 @@ export class EndpointReserver {
     undo: UndoStack,
     taken: ReadonlySet<string> = new Set(),
   ): EndpointRecord {
-    if (network.configOnly)
-      throw new NetError('denied', `network ${network.name} is a configuration network and cannot be used by containers`)
+    refuseConfigOnly(network)
     const base = { id: newId(this.#rng), networkId: network.id, networkName: network.name, containerId: sandbox.containerId, settings }
     if (this.#networks.driverOf(network).withoutIpam)
       return { ...base, ifname: '', hostIfname: '', mac: '', ipv4: '', ipv6: '', dnsNames: [] }

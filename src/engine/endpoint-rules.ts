@@ -8,6 +8,12 @@ import type { Network } from '../model/network.ts'
 /** Names on which --ip and aliases do not work. */
 const PREDEFINED: ReadonlySet<string> = new Set(['bridge', 'host', 'none', 'default', ''])
 
+/** A configuration network is a template and has no data plane. Throws `denied`. */
+export function refuseConfigOnly(network: Network | undefined): void {
+  if (network?.configOnly)
+    throw new NetError('denied', `network ${network.name} is a configuration network and cannot be used by containers`)
+}
+
 /** Throws `invalid` with every problem of these settings on a network that may be unknown yet. */
 export function checkEndpointSettings(networkName: string, network: Network | undefined, settings: EndpointSettings): void {
   const problems: string[] = []

@@ -1,7 +1,7 @@
 /** Changes of a running container's network: connect, disconnect, rename, ports. Nothing is cut that need not be. */
 import { messageOf, NetError } from '../base/errors.ts'
 import type { EndpointInfo, EndpointSettings, PortBinding, PortRequest } from '../model/endpoint.ts'
-import { checkEndpointSettings, dnsNamesOf } from './endpoint-rules.ts'
+import { checkEndpointSettings, dnsNamesOf, refuseConfigOnly } from './endpoint-rules.ts'
 import type { SandboxRecord } from './records.ts'
 import { type DefaultRoute, SandboxKernel } from './sandbox-kernel.ts'
 import {
@@ -31,6 +31,7 @@ export class LiveChanges {
       throw new NetError('invalid', 'cannot connect container to host network - container must be created in host network mode')
     if (before.endpoints.some((e) => e.networkId === network.id))
       throw new NetError('denied', `endpoint with name ${before.containerName} already exists in network ${network.name}`)
+    refuseConfigOnly(network)
     if (network.driver === 'null' || attachments.of(before).some((at) => at.network.driver === 'null'))
       throw new NetError('invalid', 'container cannot be connected to multiple networks with one of the networks in private (none) mode')
     checkEndpointSettings(network.name, network, settings)

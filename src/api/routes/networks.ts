@@ -3,7 +3,7 @@
 import { NetError } from '../../base/errors.ts'
 import type { Network, NetworkSpec } from '../../model/network.ts'
 import { created, emptyOk, noContent, ok } from '../context.ts'
-import { bool, list, object, str, strMap } from '../decode.ts'
+import { bool, cidrText, ipText, list, mapOf, object, str, strMap } from '../decode.ts'
 import { badRequest } from '../errors.ts'
 import { Filters, networkTypeMatches } from '../filters.ts'
 import { lookupNetwork } from '../network-lookup.ts'
@@ -21,7 +21,7 @@ const CREATE = object({
   IPAM: object({
     Driver: str,
     Options: strMap,
-    Config: list(object({ Subnet: str, IPRange: str, Gateway: str, AuxiliaryAddresses: strMap })),
+    Config: list(object({ Subnet: cidrText, IPRange: cidrText, Gateway: ipText, AuxiliaryAddresses: mapOf(ipText) })),
   }),
   Internal: bool,
   Attachable: bool,
