@@ -20,6 +20,21 @@ export interface GlobalOptions {
 export type Input = Readable & { readonly isTTY?: boolean; setRawMode?: (on: boolean) => unknown }
 export type Output = Writable & { readonly isTTY?: boolean; readonly columns?: number; readonly rows?: number }
 
+export interface StartedProgram {
+  readonly pid: number | undefined
+  /** Never rejects; `error` says why it could not be started. */
+  readonly ended: Promise<{ readonly code: number | null; readonly signal: string | null; readonly error?: string }>
+  /** Lets our process end before it. */
+  release(): void
+}
+
+/** Starts a program of this machine: with our own streams, or in the background with its output on a descriptor. */
+export type StartProgram = (
+  program: string,
+  args: readonly string[],
+  output: 'inherit' | { readonly background: number },
+) => Promise<StartedProgram>
+
 export interface ContextParts {
   readonly stdin: Input
   readonly stdout: Output
@@ -30,6 +45,7 @@ export interface ContextParts {
   readonly onSignals: (names: readonly string[], handle: (name: string) => void) => () => void
   /** Absolute path of the `causeway` launcher, to start the engine with. */
   readonly launcher: string
+  readonly startProgram: StartProgram
 }
 
 export class Context {
@@ -40,6 +56,7 @@ export class Context {
   readonly clock: Clock
   readonly onSignals: ContextParts['onSignals']
   readonly launcher: string
+  readonly startProgram: StartProgram
   readonly global: GlobalOptions
   #client: Client | undefined
 
@@ -51,6 +68,7 @@ export class Context {
     this.clock = parts.clock
     this.onSignals = parts.onSignals
     this.launcher = parts.launcher
+    this.startProgram = parts.startProgram
     this.global = global
   }
 

@@ -5,7 +5,7 @@
 import { systemClock } from '../base/clock.ts'
 import { NetError } from '../base/errors.ts'
 import type { Command } from './command.ts'
-import type { ContextParts, GlobalOptions } from './context.ts'
+import type { ContextParts, GlobalOptions, StartProgram } from './context.ts'
 import type { CliDetail } from './fail.ts'
 import { find, rootSections } from './registry.ts'
 
@@ -153,8 +153,8 @@ function parseGlobal(argv: readonly string[]): Global {
   return { global: { ...flags, ...values } as GlobalOptions, rest: argv.slice(at), action }
 }
 
-/** The process's own streams and signals. */
-export function processParts(launcher: string): ContextParts {
+/** The process's own streams and signals. Starting programs is given: below `src`, only `sys` may. */
+export function processParts(launcher: string, startProgram: StartProgram): ContextParts {
   return {
     stdin: process.stdin,
     stdout: process.stdout,
@@ -162,6 +162,7 @@ export function processParts(launcher: string): ContextParts {
     env: process.env,
     clock: systemClock,
     launcher,
+    startProgram,
     onSignals: (names, handle) => {
       const handlers = names.map((name) => {
         const handler = () => handle(name)

@@ -63,7 +63,7 @@ export const exec = defineCommand({
     { line: 'causeway netns exec web tcpdump -ni eth0' },
     { line: 'causeway netns exec my-overlay bridge fdb' },
   ],
-  run: async (context, [target = '', ...command]) => runInNetns(await namespaceOf(context, target), command),
+  run: async (context, [target = '', ...command]) => runInNetns(context, await namespaceOf(context, target), command),
 })
 
 /** The container's sandbox, else the namespace of an overlay network (`1-<id10>`). */

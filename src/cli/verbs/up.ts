@@ -37,9 +37,9 @@ export const up = defineCommand({
     if (process.getuid?.() !== 0) throw fail('the engine needs root: run `sudo causeway up`')
     const log = context.env['CAUSEWAY_LOG'] ?? DEFAULT_LOG
     const begun = context.clock.now()
-    const engine = startEngine(context.launcher, where.args, log)
+    const engine = await startEngine(context, where.args, log)
     const ended = { code: undefined as number | null | undefined }
-    void engine.ended.then((code) => {
+    void engine.ended.then(({ code }) => {
       ended.code = code
     })
     while (!(await answers(where.client))) {
