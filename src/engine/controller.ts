@@ -158,7 +158,8 @@ export class Controller implements NetworkController {
     const done: string[] = []
     try {
       for (const link of wanted.links) {
-        if (isNew && link.spec.name === `br-${network.id.slice(0, 12)}`) this.host.create(link) // a name made of a random id is nobody's
+        if (isNew && link.spec.name === `br-${network.id.slice(0, 12)}`)
+          this.host.create(link) // a name made of a random id is nobody's
         else this.#ensureDevice(link, adoptedDefault)
         done.push(link.spec.name)
         const families = ([4, 6] as const).filter((f) => (f === 4 ? network.enableIpv4 : network.enableIpv6))

@@ -14,6 +14,7 @@ import type { Controller } from './controller.ts'
 const SETTLE_MS = 5
 /** Other programs write their rules in many steps; looking at theirs costs processes. */
 const FOREIGN_SETTLE_MS = 1000
+const OUR_TABLE = 'causeway'
 
 export class Guardian {
   readonly #controller: Controller
@@ -23,6 +24,8 @@ export class Guardian {
   readonly #onForeignRules: () => void
   readonly #suspects = new Set<string>()
   #watch: KernelWatch | undefined
+  /** Tables named since the last commit notice. */
+  readonly #touched = new Set<string>()
   #lookAll = false
   #lookFirewall = false
   #culprit = ''
@@ -66,7 +69,9 @@ export class Guardian {
             forwarding.interfaceAppeared(link.name)
           return
         }
+        // a link that is being made looks wrong until its last event
         if (change === 'delete' || !this.#agrees(link)) this.#suspect(link.name)
+        else this.#suspects.delete(link.name)
         return
       }
       case 'port':
@@ -80,11 +85,13 @@ export class Guardian {
         if (event.route.dev === undefined || !host.isWanted(event.route.dev)) this.#controller.hostRoutes.forget()
         return
       case 'nft':
-        if (event.pid === this.#pid) return
-        if (event.table !== undefined && event.table !== 'causeway') this.#foreignRulesChanged()
-        if (event.process) this.#culprit = `${event.process} (pid ${event.pid ?? '?'})`
-        this.#lookFirewall = true
-        this.#look()
+        // what changed comes first, who did it comes last
+        if (event.pid === undefined) {
+          this.#touched.add(event.table ?? '')
+          return
+        }
+        if (event.pid !== this.#pid) this.#foreignCommit(event.process ?? '', event.pid)
+        this.#touched.clear()
         return
       case 'overrun':
         this.#lookAll = true
@@ -94,6 +101,14 @@ export class Guardian {
       case 'neigh':
         return
     }
+  }
+
+  #foreignCommit(process: string, pid: number): void {
+    if ([...this.#touched].some((table) => table !== OUR_TABLE)) this.#foreignRulesChanged()
+    if (!this.#touched.has(OUR_TABLE)) return
+    this.#culprit = `${process || 'a program'} (pid ${pid})`
+    this.#lookFirewall = true
+    this.#look()
   }
 
   #foreignRulesChanged(): void {

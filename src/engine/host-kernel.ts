@@ -4,7 +4,6 @@
  */
 import { hasCode, messageOf } from '../base/errors.ts'
 import type { Logger } from '../base/ports.ts'
-import { deleteLinksSoon } from '../kernel/reaper.ts'
 import type { Rtnl } from '../kernel/types.ts'
 import type { Address, Link } from '../model/kernel-state.ts'
 import { type Finding, type LinkPlan, nothingObserved, type Observed, planLink } from '../plan/links.ts'
@@ -15,6 +14,8 @@ export class HostKernel {
   readonly rtnl: Rtnl
   readonly #log: Logger
   readonly #wanted = new Map<string, WantedLink>()
+  /** Being deleted in the background. */
+  readonly #doomed = new Set<string>()
 
   constructor(rtnl: Rtnl, log: Logger) {
     this.rtnl = rtnl
@@ -40,6 +41,7 @@ export class HostKernel {
 
   /** Creates a bridge that is not there, or brings one that is into its wanted state. */
   ensure(want: WantedLink): void {
+    this.#finishOff(want.spec.name)
     this.#wanted.set(want.spec.name, want)
     try {
       this.#apply(want, this.observe(want.spec.name))
@@ -49,8 +51,9 @@ export class HostKernel {
     }
   }
 
-  /** Creates a link whose name is new, without looking first: the path of every attachment. */
+  /** Creates a link whose name is new, without looking first: the path of every attachment and of every new network. */
   create(want: WantedLink): void {
+    this.#finishOff(want.spec.name)
     this.#wanted.set(want.spec.name, want)
     try {
       this.#apply(want, nothingObserved)
@@ -95,7 +98,21 @@ export class HostKernel {
       this.#wanted.delete(name)
       if (!want?.adopted) own.push(name)
     }
-    return deleteLinksSoon(this.rtnl, own)
+    if (own.length === 0) return Promise.resolve()
+    for (const name of own) this.#doomed.add(name)
+    return this.rtnl.deleteLinksInBackground(own).finally(() => {
+      for (const name of own) this.#doomed.delete(name)
+    })
+  }
+
+  /** A name that is on its way out must be gone before it can be used again. */
+  #finishOff(name: string): void {
+    if (!this.#doomed.delete(name)) return
+    try {
+      this.rtnl.apply([{ op: 'link.delete', dev: name }])
+    } catch (error) {
+      if (!hasCode(error, 'not-found')) throw error
+    }
   }
 
   /** Deletes links now, waiting for the kernel. A missing one is fine. */

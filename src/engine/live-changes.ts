@@ -73,11 +73,18 @@ export class LiveChanges {
     const undo = new UndoStack()
     withdrawNames(this.#parts, endpoint)
     SandboxKernel.with(before.key, (kernel) => this.#settle(kernel, before, after, undo))
-    // the source guard forgets the port's addresses first: what the old interface still sends is dropped
-    if (network) firewall.change([], attachments.endpointElements({ record: endpoint, network }))
+    // The guard forgets the port's addresses now and the port itself when it has gone: what the old interface still sends is dropped.
+    const elements = network ? attachments.endpointElements({ record: endpoint, network }) : []
+    const port = elements.filter((e) => e.set === 'guarded')
+    firewall.change(
+      [],
+      elements.filter((e) => e.set !== 'guarded'),
+    )
     if (endpoint.hostIfname !== '') {
       const gone = host.release([endpoint.hostIfname])
-      gone.catch((error) => env.log.warn('cannot delete link', { link: endpoint.hostIfname, error: messageOf(error) }))
+      gone
+        .then(() => firewall.change([], port))
+        .catch((error) => env.log.warn('cannot delete link', { link: endpoint.hostIfname, error: messageOf(error) }))
     }
     forgetAddressFlows([endpoint])
     reserver.release(endpoint)

@@ -8,6 +8,7 @@ import type { EndpointWanted } from '../drivers/types.ts'
 import { openRtnl } from '../kernel/rtnl.ts'
 import type { Rtnl } from '../kernel/types.ts'
 import type { Step } from '../model/kernel-state.ts'
+import { interfaceNames } from '../sys/ifindex.ts'
 import { closeNetns, inNetns, type Netns, openNetns } from '../sys/netns.ts'
 import { writeSysctl } from '../sys/sysctl.ts'
 
@@ -82,7 +83,7 @@ export class SandboxKernel {
 
   /** Interface names in use, for choosing the next ethN. */
   ifnames(): Set<string> {
-    return new Set(this.rtnl.links().map((link) => link.name))
+    return new Set(interfaceNames(this.ns))
   }
 }
 

@@ -40,7 +40,7 @@ export function plugIn(parts: Parts, kernel: SandboxKernel, at: Attached, record
   undo?.defer(`link ${hostIfname}`, () => parts.host.releaseNow([hostIfname]))
   const routes = parts.attachments.defaultRoutes(record).filter((route) => route.ifname === ifname)
   kernel.configure(wanted.inside, routes.map(defaultRouteStep))
-  announce(kernel, [parts.attachments.announcement(at)], parts.env.clock)
+  announce(kernel, [parts.attachments.announcement(at)], parts.env.clock, () => parts.host.rtnl.isRunning(hostIfname))
 }
 
 /** What the resolver should answer for a sandbox. */

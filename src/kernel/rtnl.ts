@@ -6,7 +6,7 @@
 import { type Family, familyOf, parseIp } from '../base/address.ts'
 import { hasCode, NetError } from '../base/errors.ts'
 import type { Address, FdbEntry, Link, LinkSpec, Neighbour, PolicyRule, Route, Step } from '../model/kernel-state.ts'
-import { indexOfLink, nameOfLink } from '../sys/ifindex.ts'
+import { indexOfLink, isLinkRunning, nameOfLink } from '../sys/ifindex.ts'
 import { errnoName, kernelError } from '../sys/libc.ts'
 import { NETLINK_ROUTE, NetlinkSocket } from '../sys/netlink-socket.ts'
 import type { Netns } from '../sys/netns.ts'
@@ -51,7 +51,7 @@ import {
   hostLength,
   type IndexOf,
 } from './encode.ts'
-import { GroupDeleter } from './group-deleter.ts'
+import { LinkReaper } from './link-reaper.ts'
 import { describeStep } from './step-text.ts'
 import type { Rtnl } from './types.ts'
 
@@ -70,15 +70,15 @@ const REPLACE = NLM_F_CREATE | NLM_F_REPLACE
 
 class KernelRtnl implements Rtnl {
   readonly #socket: NetlinkSocket
-  readonly #deleter: GroupDeleter
+  readonly #reaper: LinkReaper
 
   constructor(socket: NetlinkSocket) {
     this.#socket = socket
-    this.#deleter = new GroupDeleter(() => socket.sibling())
+    this.#reaper = new LinkReaper(() => socket.sibling())
   }
 
   close(): void {
-    this.#deleter.close()
+    this.#reaper.close()
     this.#socket.close()
   }
 
@@ -93,6 +93,14 @@ class KernelRtnl implements Rtnl {
         return kind === undefined || link.kind === kind ? link : undefined
       },
     )
+  }
+
+  indexOf(name: string): number {
+    return indexOfLink(this.#socket.fd, name)
+  }
+
+  isRunning(name: string): boolean {
+    return isLinkRunning(this.#socket.fd, name)
   }
 
   link(nameOrIndex: string | number): Link | undefined {
@@ -243,7 +251,11 @@ class KernelRtnl implements Rtnl {
   }
 
   deleteGroupInBackground(group: number): Promise<void> {
-    return this.#deleter.delete(group)
+    return this.#reaper.deleteGroup(group)
+  }
+
+  deleteLinksInBackground(names: readonly string[]): Promise<void> {
+    return this.#reaper.deleteLinks(names)
   }
 
   /** The acknowledgement of the step's last message, or of the one that was refused. */

@@ -10,6 +10,10 @@ export interface Rtnl {
   links(kind?: string): Link[]
   /** One link, or undefined when there is none of this name or index. */
   link(nameOrIndex: string | number): Link | undefined
+  /** Index of a link, 0 when there is none. Takes no lock: other requests may wait while somebody deletes links. */
+  indexOf(name: string): number
+  /** Up and with a carrier. Takes no lock. */
+  isRunning(name: string): boolean
   addresses(filter?: { dev?: string; family?: Family }): Address[]
   /** Main table unless given; `all` for every table. */
   routes(filter?: { family?: Family; table?: number | 'all'; dev?: string }): Route[]
@@ -30,5 +34,7 @@ export interface Rtnl {
    * a time: calls made meanwhile share the next one.
    */
   deleteGroupInBackground(group: number): Promise<void>
+  /** The same for single links, which share one request and one waiting; a missing link is fine. Nothing is sent from this thread. */
+  deleteLinksInBackground(names: readonly string[]): Promise<void>
   close(): void
 }

@@ -5,6 +5,7 @@
  * descriptor or a bounded time-out: a call that blocks stops the whole engine (see docs/decisions).
  * `errno` is read directly after the call, before any other JavaScript can run.
  */
+import { close as fsClose } from 'node:fs'
 import { getSystemErrorName } from 'node:util'
 import koffi from 'koffi'
 import { type ErrorCode, NetError } from '../base/errors.ts'
@@ -159,6 +160,14 @@ export const ENOBUFS = 105
 /** Closes a descriptor, ignoring one that is closed already. */
 export function close(fd: number): void {
   raw.close(fd)
+}
+
+/**
+ * Closes a descriptor on a thread of libuv's pool. For sockets whose end makes the kernel wait: a netfilter socket flushes
+ * the destruction of old rules first (net/netfilter/nf_tables_api.c nft_rcv_nl_event), which takes an RCU grace period.
+ */
+export function closeSoon(fd: number): void {
+  fsClose(fd, () => {}) // nothing can be done about a descriptor that does not close
 }
 
 /** pidfd_open(2): readable when the process has ended. Throws `not-found` when there is no such process. */

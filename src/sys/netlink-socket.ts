@@ -23,6 +23,7 @@ import {
   AF_NETLINK,
   check,
   close,
+  closeSoon,
   EINTR,
   ENOBUFS,
   errno,
@@ -141,7 +142,7 @@ export class NetlinkSocket {
   close(): void {
     if (!this.#open) return
     this.#open = false
-    close(this.fd)
+    closeSoon(this.fd)
   }
 
   /** Sends one request and returns its acknowledgement; a refusal is a value with `errno`, not an exception. */
@@ -161,11 +162,23 @@ export class NetlinkSocket {
    * the deletion of links. The socket must not be used for anything else until the promise settles.
    */
   async requestInBackground(type: number, flags: number, write: (w: MessageWriter) => void): Promise<NetlinkAck> {
+    return this.requestsInBackground([{ type, flags, write }])
+  }
+
+  /**
+   * Several requests in one system call on that thread. The kernel runs every one of them, also behind a refused one; only the
+   * last one's acknowledgement is returned.
+   */
+  async requestsInBackground(requests: readonly NetlinkRequest[]): Promise<NetlinkAck> {
     const w = new MessageWriter(256)
-    const seq = this.#nextSeq()
-    w.begin(type, NLM_F_REQUEST | NLM_F_ACK | flags, seq)
-    write(w)
-    w.end()
+    let seq = 0
+    for (const request of requests) {
+      seq = this.#nextSeq()
+      const ack = request === requests.at(-1) ? NLM_F_ACK : 0
+      w.begin(request.type, NLM_F_REQUEST | ack | request.flags, seq)
+      request.write(w)
+      w.end()
+    }
     const bytes = w.bytes()
     const sent = await new Promise<number>((resolve, reject) => {
       raw.send.async(this.fd, bytes, bytes.length, 0, (error: unknown, result: number | bigint) => {

@@ -4,7 +4,7 @@
  */
 import { NetError } from '../base/errors.ts'
 import { decodeAck, type NetlinkAck, type NetlinkMessage, NLMSG_ERROR, splitMessages, viewOf } from '../wire/netlink.ts'
-import { close, EAGAIN, EINTR, ENOBUFS, errno, kernelError, MSG_DONTWAIT, raw, SO_SNDBUF, SOL_SOCKET } from './libc.ts'
+import { closeSoon, EAGAIN, EINTR, ENOBUFS, errno, kernelError, MSG_DONTWAIT, raw, SO_SNDBUF, SOL_SOCKET } from './libc.ts'
 import { NETLINK_NETFILTER, openNetlinkFd } from './netlink-socket.ts'
 import type { Netns } from './netns.ts'
 
@@ -82,6 +82,6 @@ export class NftTransactions {
   close(): void {
     if (!this.#open) return
     this.#open = false
-    close(this.fd)
+    closeSoon(this.fd)
   }
 }

@@ -1,5 +1,5 @@
 /** Raw Ethernet frames out of an interface of some namespace (AF_PACKET). Sending only. */
-import { AF_PACKET, close, errno, kernelError, raw, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_RAW } from './libc.ts'
+import { AF_PACKET, closeSoon, errno, kernelError, raw, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_RAW } from './libc.ts'
 import { inNetns, type Netns } from './netns.ts'
 
 export interface FrameSender {
@@ -22,8 +22,7 @@ export function openFrameSender(ns: Netns): FrameSender {
       raw.sendto(fd, frame, frame.length, 0, address, address.length)
     },
     close() {
-      close(fd)
+      closeSoon(fd) // packet_release() waits for an RCU grace period
     },
   }
 }
-

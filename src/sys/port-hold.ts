@@ -4,7 +4,22 @@
  * are missing) is dropped by a socket filter instead of being answered by nobody.
  */
 import { familyOf, type Ip, ipToBytes } from '../base/address.ts'
-import { AF_INET, AF_INET6, addressOf, check, close, errno, kernelError, raw, SO_REUSEADDR, SOCK_CLOEXEC, SOCK_DGRAM, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET } from './libc.ts'
+import {
+  AF_INET,
+  AF_INET6,
+  addressOf,
+  check,
+  close,
+  errno,
+  kernelError,
+  raw,
+  SO_REUSEADDR,
+  SOCK_CLOEXEC,
+  SOCK_DGRAM,
+  SOCK_NONBLOCK,
+  SOCK_STREAM,
+  SOL_SOCKET,
+} from './libc.ts'
 
 const SO_ATTACH_FILTER = 26
 const IPPROTO_SCTP = 132
@@ -74,4 +89,3 @@ export function holdPort(proto: 'tcp' | 'udp' | 'sctp', ip: Ip, port: number, ac
 export function releasePort(held: HeldPort): void {
   if (held.fd >= 0) close(held.fd)
 }
-

@@ -1,0 +1,100 @@
+/**
+ * Deletes links off this thread. Unregistering a device waits 10 to 20 ms for RCU (net/core/dev.c
+ * unregister_netdevice_many), once per request however many links go: links are put into one interface group and the group is
+ * deleted, all in one system call on a thread of the FFI's pool. Calls that come while one runs share the next one.
+ */
+
+import { systemClock } from '../base/clock.ts'
+import type { Clock } from '../base/ports.ts'
+import { errnoName, kernelError } from '../sys/libc.ts'
+import type { NetlinkRequest, NetlinkSocket } from '../sys/netlink-socket.ts'
+import type { NetlinkAck } from '../wire/netlink.ts'
+import { RTM_DELLINK, RTM_SETLINK } from '../wire/rtnetlink.ts'
+import { writeLink } from '../wire/rtnetlink-link.ts'
+
+/**
+ * While the kernel unregisters a link, everybody else waits for its lock: links that go within this time go together, so that the
+ * next attachment rarely finds a deletion in its way.
+ */
+const GATHER_MS = 25
+
+/** Interface group of links on their way out. A restart deletes whatever a crash left in it. */
+export const GRAVEYARD_GROUP = 0xca05e7
+
+export class LinkReaper {
+  readonly #open: () => NetlinkSocket
+  readonly #clock: Clock
+  #socket: NetlinkSocket | undefined
+  #running: Promise<void> = Promise.resolve()
+  #busy = false
+  #closed = false
+  readonly #waitingGroups = new Map<number, Promise<void>>()
+  #doomed: string[] = []
+  #waitingNames: Promise<void> | undefined
+
+  /** `open` makes the socket on first use: it is not shared with anybody while a request is away. */
+  constructor(open: () => NetlinkSocket, clock: Clock = systemClock) {
+    this.#open = open
+    this.#clock = clock
+  }
+
+  /** Resolves when the links have gone; missing ones are fine. This thread sends nothing and waits for nothing. */
+  deleteLinks(names: readonly string[]): Promise<void> {
+    this.#doomed.push(...names)
+    this.#waitingNames ??= this.#inTurn(async () => {
+      await this.#clock.sleep(GATHER_MS)
+      this.#waitingNames = undefined // names that come from here on are for the next request
+      const doomed = this.#doomed
+      this.#doomed = []
+      if (doomed.length === 0 || this.#closed) return
+      const moves = doomed.map((name) => ({
+        type: RTM_SETLINK,
+        flags: 0,
+        write: (w: Parameters<NetlinkRequest['write']>[0]) => writeLink(w, { name, group: GRAVEYARD_GROUP }),
+      }))
+      return this.#request([...moves, deletion(GRAVEYARD_GROUP)], GRAVEYARD_GROUP)
+    })
+    return this.#waitingNames
+  }
+
+  /** Resolves when the group is empty; an empty group is fine. Throws what the kernel refuses. */
+  deleteGroup(group: number): Promise<void> {
+    if (group === 0) return Promise.reject(kernelError('delete link group', '0', 22))
+    const shared = this.#waitingGroups.get(group)
+    if (shared !== undefined) return shared
+    const turn = this.#inTurn(() => {
+      this.#waitingGroups.delete(group) // from here on links may be missed: the next call is a new request
+      return this.#request([deletion(group)], group)
+    })
+    this.#waitingGroups.set(group, turn)
+    return turn
+  }
+
+  /** Requests that are under way end in the kernel. */
+  close(): void {
+    this.#closed = true
+    if (!this.#busy) this.#socket?.close()
+  }
+
+  #inTurn(work: () => Promise<void>): Promise<void> {
+    const turn = this.#running.then(work)
+    this.#running = turn.catch(() => {})
+    return turn
+  }
+
+  async #request(requests: readonly NetlinkRequest[], group: number): Promise<void> {
+    this.#socket ??= this.#open()
+    this.#busy = true
+    try {
+      const ack: NetlinkAck = await this.#socket.requestsInBackground(requests)
+      if (ack.errno !== 0 && errnoName(ack.errno) !== 'ENODEV') throw kernelError('delete link group', String(group), ack.errno, ack.text)
+    } finally {
+      this.#busy = false
+      if (this.#closed) this.#socket.close()
+    }
+  }
+}
+
+function deletion(group: number): NetlinkRequest {
+  return { type: RTM_DELLINK, flags: 0, write: (w) => writeLink(w, { group }) }
+}
