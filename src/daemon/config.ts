@@ -1,9 +1,10 @@
 /** The daemon's configuration: dockerd's flags and daemon.json keys, checked together with Docker's words. */
 import { existsSync, readFileSync, statSync } from 'node:fs'
 import { Command, Option } from 'commander'
-import { parseCidr, tryParseCidr } from '../base/address.ts'
+import { bitsOf, familyOf, parseCidr, splitPrefix, tryParseCidr } from '../base/address.ts'
 import { messageOf, NetError } from '../base/errors.ts'
 import type { NetworkingConfig } from '../engine/environment.ts'
+import { checkFileTypes, checkHost, checkLogLevel, checkNetworking, checkProxyPath, type Kind } from './config-checks.ts'
 
 export interface DaemonConfig {
   readonly hosts: readonly string[]
@@ -25,13 +26,17 @@ const bool = (text: string): boolean => {
   if (/^(0|f|false)$/i.test(text)) return false
   throw new NetError('invalid', `invalid boolean value "${text}"`)
 }
+const number = (text: string): number => {
+  if (!/^[+-]?\d+$/.test(text)) throw new NetError('invalid', `invalid number "${text}"`)
+  return Number(text)
+}
 const list = (value: string, before: string[] | undefined) => [...(before ?? []), value]
 
 /** Name on the command line, key in daemon.json, and how one value is written. */
 interface Flag {
   readonly flag: string
   readonly key: string
-  readonly kind: 'text' | 'bool' | 'number' | 'list' | 'map'
+  readonly kind: Kind
   readonly help: string
   /** Accepted for compatibility; says why nothing happens. */
   readonly inert?: string
@@ -124,7 +129,7 @@ export function daemonOptions(command: Command): Command {
   for (const flag of FLAGS) {
     const option = new Option(flag.flag, flag.help)
     if (flag.kind === 'bool') option.argParser(bool).preset('true')
-    else if (flag.kind === 'number') option.argParser(Number)
+    else if (flag.kind === 'number') option.argParser(number)
     else if (flag.kind === 'list') option.argParser(list)
     if (flag.inert) option.hideHelp()
     command.addOption(option)
@@ -145,6 +150,7 @@ export function parseDaemonConfig(argv: readonly string[]): { config: DaemonConf
       'invalid',
       `unable to configure the Docker daemon with file ${path}: the following directives don't match any configuration option: ${unknown.join(', ')}`,
     )
+  checkFileTypes(path, file, (key) => FLAGS.find((f) => f.key === key && key !== 'host-gateway-ip')?.kind)
   const twice = FLAGS.filter(
     (f) => f.key !== '' && f.kind !== 'list' && file[f.key] !== undefined && given[attribute(optionName(f))] !== undefined,
   )
@@ -166,12 +172,6 @@ export function parseDaemonConfig(argv: readonly string[]): { config: DaemonConf
       'invalid',
       'You specified --iptables=false with --icc=false. ICC=false uses iptables to function. Please set --icc or --iptables to true',
     )
-  if (value<string>('bridge') && value<string>('bip'))
-    throw new NetError('invalid', 'You specified -b & --bip, mutually exclusive options. Please specify only one')
-  for (const key of ['bip', 'bip6', 'fixed-cidr', 'fixed-cidr-v6']) {
-    const text = value<string>(key)
-    if (text && tryParseCidr(text) === undefined) throw new NetError('invalid', `invalid ${key}: invalid CIDR address: ${text}`)
-  }
   const optional = <K extends string, T>(name: K, v: T | undefined) =>
     (v === undefined || v === '' ? {} : { [name]: v }) as { [P in K]?: T }
   const networking: NetworkingConfig = {
@@ -198,6 +198,12 @@ export function parseDaemonConfig(argv: readonly string[]): { config: DaemonConf
       [value<string | string[]>('host-gateway-ip') ?? []].flat().filter((x) => x !== ''),
     ),
   }
+  checkNetworking(networking)
+  const proxyPath = value<string>('userland-proxy-path')
+  if (proxyPath) checkProxyPath(proxyPath)
+  const logLevel = value<boolean>('debug') ? 'debug' : (value<string>('log-level') ?? 'info')
+  checkLogLevel(logLevel)
+  for (const host of value<string[]>('hosts') ?? []) checkHost(host)
   const verify = value<boolean>('tlsverify') ?? false
   return {
     validateOnly: given['validate'] === true,
@@ -207,7 +213,7 @@ export function parseDaemonConfig(argv: readonly string[]): { config: DaemonConf
       dataRoot: value<string>('data-root') ?? '/var/lib/causeway',
       execRoot,
       pidfile: value<string>('pidfile') ?? `${execRoot}/causeway.pid`,
-      logLevel: value<boolean>('debug') ? 'debug' : (value<string>('log-level') ?? 'info'),
+      logLevel,
       tls: {
         enabled: verify || (value<boolean>('tls') ?? false),
         verify,
@@ -232,15 +238,22 @@ function readConfigFile(path: string, must: boolean): Record<string, unknown> {
   if (!statSync(path).isFile()) return {} // /dev/null is how people say "no file"
   const text = readFileSync(path, 'utf8')
   if (text.trim() === '') return {}
+  const fail = (why: string, cause?: unknown) =>
+    new NetError('invalid', `unable to configure the Docker daemon with file ${path}: ${why}`, {}, cause)
+  let content: unknown
   try {
-    return JSON.parse(text) as Record<string, unknown>
+    content = JSON.parse(text)
   } catch (cause) {
-    throw new NetError('invalid', `unable to configure the Docker daemon with file ${path}: ${messageOf(cause)}`, {}, cause)
+    throw fail(messageOf(cause), cause)
   }
+  if (typeof content !== 'object' || content === null || Array.isArray(content)) throw fail('expected an object of directives')
+  return content as Record<string, unknown>
 }
 
 function parsePools(values: unknown[] | undefined): { base: string; size: number }[] | undefined {
   return values?.map((value) => {
+    if (typeof value === 'string' && !value.split(',').every((part) => part.includes('=')))
+      throw new NetError('invalid', `invalid default-address-pool "${value}": expected base=CIDR,size=N`)
     const pool: Record<string, unknown> =
       typeof value === 'string'
         ? Object.fromEntries(value.split(',').map((part) => part.split('=', 2) as [string, string]))
@@ -250,7 +263,8 @@ function parsePools(values: unknown[] | undefined): { base: string; size: number
     const base = tryParseCidr(String(pool['base'] ?? ''))
     if (base === undefined) throw new NetError('invalid', `invalid base prefix: ${String(pool['base'])}`)
     const size = Number(pool['size'])
-    if (!Number.isInteger(size) || size < 1 || size > 128) throw new NetError('invalid', `invalid size value: ${String(pool['size'])}`)
+    if (!Number.isInteger(size) || size < splitPrefix(base).length || size > bitsOf(familyOf(base)))
+      throw new NetError('invalid', `invalid size value: ${String(pool['size'])}`)
     return { base: parseCidr(base), size }
   })
 }
