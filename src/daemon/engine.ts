@@ -23,6 +23,7 @@ import { interfaceCounters } from '../insight/interface-counters.ts'
 import { vethRows } from '../insight/veth.ts'
 import { AddressSpace } from '../ipam/address-space.ts'
 import { type HostSubnets, hostSubnets } from '../ipam/host-subnets.ts'
+import { Conntrack } from '../kernel/conntrack.ts'
 import { ForeignFirewall } from '../kernel/foreign-firewall.ts'
 import { Nft } from '../kernel/nft.ts'
 import { openRtnl } from '../kernel/rtnl.ts'
@@ -54,6 +55,7 @@ export async function startEngine(config: DaemonConfig, log: Logger, onShutdown:
   const [reactor, dns] = await Promise.all([Reactor.start({ logger: log }), DnsService.start({ logger: log })])
   const rtnl = openRtnl()
   const nft = Nft.open()
+  const conntrack = Conntrack.open()
 
   let hostId = store.get<string>('host')
   if (hostId === undefined) {
@@ -70,7 +72,7 @@ export async function startEngine(config: DaemonConfig, log: Logger, onShutdown:
     })
   const device = chooseDefaultBridge(rtnl, log)
   const controller = new Controller({
-    env: { store, rtnl, nft, dns, clock, rng, log, netnsDir: `${config.execRoot}/netns` },
+    env: { store, rtnl, nft, conntrack, dns, clock, rng, log, netnsDir: `${config.execRoot}/netns` },
     config: { ...config.networking, defaultBridgeName: device },
     ipam,
     sockets: socketTable(),
@@ -208,6 +210,7 @@ export async function startEngine(config: DaemonConfig, log: Logger, onShutdown:
       await dns.close()
       await reactor.close()
       nft.close()
+      conntrack.close()
       rtnl.close()
       await store.close()
     },

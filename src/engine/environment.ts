@@ -1,6 +1,7 @@
 /** Everything the controller's parts need from below, made once by the daemon. */
 import type { Clock, Logger, Rng } from '../base/ports.ts'
 import type { DnsService } from '../dns/service.ts'
+import type { Conntrack } from '../kernel/conntrack.ts'
 import type { Nft } from '../kernel/nft.ts'
 import type { Rtnl } from '../kernel/types.ts'
 import type { Store } from '../store/types.ts'
@@ -9,6 +10,7 @@ export interface Environment {
   readonly store: Store
   readonly rtnl: Rtnl
   readonly nft: Nft
+  readonly conntrack: Conntrack
   readonly dns: DnsService
   readonly clock: Clock
   readonly rng: Rng

@@ -86,7 +86,7 @@ export class LiveChanges {
         .then(() => firewall.change([], port))
         .catch((error) => env.log.warn('cannot delete link', { link: endpoint.hostIfname, error: messageOf(error) }))
     }
-    forgetAddressFlows([endpoint])
+    forgetAddressFlows(this.#parts, [endpoint])
     reserver.release(endpoint)
     undo.commit()
     if (network) this.#parts.emit('disconnect', network, containerId)
@@ -128,7 +128,7 @@ export class LiveChanges {
     const elements = attachments.portElements(record)
     firewall.change(elements, oldElements)
     undo.defer('port elements', () => firewall.change(oldElements, elements))
-    forgetPortFlows(before.ports)
+    forgetPortFlows(this.#parts, before.ports)
     return record
   }
 
@@ -162,7 +162,7 @@ export class LiveChanges {
       throw error
     }
     registry.save({ ...before, ports: [...before.ports, ...bindings], portRequests: [...before.portRequests, ...requests] })
-    forgetPortFlows(bindings)
+    forgetPortFlows(this.#parts, bindings)
     return bindings
   }
 
@@ -181,7 +181,7 @@ export class LiveChanges {
     firewall.change([], attachments.portElements(before, gone))
     ports.withdraw(before.id, gone)
     registry.save({ ...before, ports: before.ports.filter((b) => !gone.includes(b)), portRequests: before.portRequests.filter(stays) })
-    forgetPortFlows(gone)
+    forgetPortFlows(this.#parts, gone)
   }
 
   #require(containerId: string): SandboxRecord {

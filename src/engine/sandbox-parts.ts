@@ -1,7 +1,6 @@
 /** What opening, changing and restoring sandboxes share: the parts they work with and the small steps they have in common. */
 import type { DnsView } from '../dns/types.ts'
 import { announce } from '../kernel/announce.ts'
-import { flushAddress, flushPort } from '../kernel/conntrack.ts'
 import { installDnsRedirect } from '../kernel/sandbox-dns.ts'
 import type { PortBinding } from '../model/endpoint.ts'
 import type { Network } from '../model/network.ts'
@@ -76,12 +75,13 @@ export function withdrawNames(parts: Parts, e: EndpointRecord): void {
 }
 
 /** A udp flow that was translated by an old mapping would go on with it: exactly those flows are forgotten. */
-export function forgetPortFlows(bindings: readonly PortBinding[]): void {
+export function forgetPortFlows(parts: Parts, bindings: readonly PortBinding[]): void {
   for (const b of bindings)
-    if (b.proto === 'udp' && b.count === 1 && b.hostPort !== 0) flushPort({ proto: 'udp', ip: b.hostIp, port: b.hostPort })
+    if (b.proto === 'udp' && b.count === 1 && b.hostPort !== 0)
+      parts.env.conntrack.flushPort({ proto: 'udp', ip: b.hostIp, port: b.hostPort })
 }
 
 /** Flows of addresses that are about to belong to somebody else. */
-export function forgetAddressFlows(endpoints: readonly EndpointRecord[]): void {
-  for (const e of endpoints) for (const ip of [e.ipv4, e.ipv6]) if (ip !== '') flushAddress(ip)
+export function forgetAddressFlows(parts: Parts, endpoints: readonly EndpointRecord[]): void {
+  for (const e of endpoints) for (const ip of [e.ipv4, e.ipv6]) if (ip !== '') parts.env.conntrack.flushAddress(ip)
 }

@@ -96,7 +96,7 @@ export class Sandboxes {
     const elements = attachments.elements(full)
     firewall.change(elements)
     undo.defer('firewall elements', () => firewall.change([], elements))
-    forgetPortFlows(full.ports)
+    forgetPortFlows(this.#parts, full.ports)
     for (const e of full.endpoints) publishNames(this.#parts, e, undo)
     return full
   }
@@ -134,8 +134,8 @@ export class Sandboxes {
     if (record.dnsPorts.udp !== 0) attempt(() => env.dns.removeSandbox(record.id))
     attempt(() => firewall.change([], attachments.elements(record)))
     attempt(() => ports.withdraw(record.id, record.ports))
-    attempt(() => forgetPortFlows(record.ports))
-    if (record.ports.length > 0) attempt(() => forgetAddressFlows(record.endpoints))
+    attempt(() => forgetPortFlows(this.#parts, record.ports))
+    if (record.ports.length > 0) attempt(() => forgetAddressFlows(this.#parts, record.endpoints))
     if (record.mode === 'private') {
       attempt(() => removeNetns(record.key))
       const links = record.endpoints.map((e) => e.hostIfname).filter((name) => name !== '')

@@ -24,15 +24,6 @@ import {
 
 export { type Flow, type FlowFilter, STATUS_DST_NAT } from '../wire/ctnetlink.ts'
 
-function within<T>(ns: Netns | undefined, use: (socket: NetlinkSocket) => T): T {
-  const socket = NetlinkSocket.open(NETLINK_NETFILTER, ns)
-  try {
-    return use(socket)
-  } finally {
-    socket.close()
-  }
-}
-
 function list(socket: NetlinkSocket, filter: FlowFilter): Flow[] {
   const family = familyOfFilter(filter)
   const families = family === undefined ? ([4, 6] as const) : [family]
@@ -55,37 +46,52 @@ function removeMatching(socket: NetlinkSocket, filter: FlowFilter): void {
   remove(socket, list(socket, filter))
 }
 
-/** Entries of a namespace (this process's own when absent) that match; all without a filter. Both families unless an address says one. */
-export function listFlows(filter: FlowFilter = {}, ns?: Netns): Flow[] {
-  return within(ns, (socket) => list(socket, filter))
-}
-
-/** Deletes the entries that match any of the filters. Throws NetError `invalid` for a filter without an address: it names no flow of ours. */
-export function deleteFlows(filters: readonly FlowFilter[], ns?: Netns): void {
-  if (filters.some((filter) => familyOfFilter(filter) === undefined))
-    throw new NetError('invalid', 'Cannot delete conntrack entries: a filter needs an address')
-  within(ns, (socket) => {
-    if (isEmpty(socket)) return
-    for (const filter of filters) removeMatching(socket, filter)
-  })
-}
-
-/** Deletes what a container's address takes part in: flows that it opened, and flows that it answers under whatever address. */
-export function flushAddress(ip: Ip, ns?: Netns): void {
-  deleteFlows([{ origSrc: ip }, { replySrc: ip }], ns)
-}
-
 /**
- * Deletes the flows that called a published port: those to its host address, or, for `0.0.0.0` and `::`, those to an address of this
- * host. Flows that pass through the host to the same port number elsewhere stay.
+ * One namespace's table (this process's own when absent). Keep it open: the end of a netfilter socket makes the next change of the
+ * namespace's nftables wait until old rules are destroyed, for an RCU grace period (nf_tables_api.c nft_rcv_nl_event).
  */
-export function flushPort(port: { readonly proto: Proto; readonly ip: Ip; readonly port: number }, ns?: Netns): void {
-  const filter: FlowFilter = { proto: port.proto, origDport: port.port }
-  const family = familyOf(port.ip)
-  within(ns, (socket) => {
+export class Conntrack {
+  readonly #socket: NetlinkSocket
+  readonly #ns: Netns | undefined
+
+  private constructor(socket: NetlinkSocket, ns: Netns | undefined) {
+    this.#socket = socket
+    this.#ns = ns
+  }
+
+  static open(ns?: Netns): Conntrack {
+    return new Conntrack(NetlinkSocket.open(NETLINK_NETFILTER, ns), ns)
+  }
+
+  /** Entries that match; all without a filter. Both families unless an address says one. */
+  flows(filter: FlowFilter = {}): Flow[] {
+    return list(this.#socket, filter)
+  }
+
+  /** Deletes the entries that match any of the filters. Throws NetError `invalid` for a filter without an address: it names no flow of ours. */
+  deleteFlows(filters: readonly FlowFilter[]): void {
+    if (filters.some((filter) => familyOfFilter(filter) === undefined))
+      throw new NetError('invalid', 'Cannot delete conntrack entries: a filter needs an address')
+    if (isEmpty(this.#socket)) return
+    for (const filter of filters) removeMatching(this.#socket, filter)
+  }
+
+  /** Deletes what a container's address takes part in: flows that it opened, and flows that it answers under whatever address. */
+  flushAddress(ip: Ip): void {
+    this.deleteFlows([{ origSrc: ip }, { replySrc: ip }])
+  }
+
+  /**
+   * Deletes the flows that called a published port: those to its host address, or, for `0.0.0.0` and `::`, those to an address of this
+   * host. Flows that pass through the host to the same port number elsewhere stay.
+   */
+  flushPort(port: { readonly proto: Proto; readonly ip: Ip; readonly port: number }): void {
+    const filter: FlowFilter = { proto: port.proto, origDport: port.port }
+    const family = familyOf(port.ip)
+    const socket = this.#socket
     if (isEmpty(socket)) return
     if (port.ip !== ANY4 && port.ip !== ANY6) return removeMatching(socket, { ...filter, origDst: port.ip })
-    const local = [...hostAddresses(ns)].filter((ip) => familyOf(ip) === family)
+    const local = [...hostAddresses(this.#ns)].filter((ip) => familyOf(ip) === family)
     if (local.length <= FILTERS_PER_DUMP) for (const ip of local) removeMatching(socket, { ...filter, origDst: ip })
     else {
       const called = new Set(local)
@@ -94,7 +100,12 @@ export function flushPort(port: { readonly proto: Proto; readonly ip: Ip; readon
         list(socket, filter).filter((flow) => called.has(flow.orig.dst)),
       )
     }
-  })
+  }
+
+  /** Idempotent. */
+  close(): void {
+    this.#socket.close()
+  }
 }
 
 const ANY4 = parseIp('0.0.0.0')

@@ -1,12 +1,26 @@
 /** Flows are deleted by exact original tuple; conntrack(8) is the judge. */
 import assert from 'node:assert/strict'
 import { before, beforeEach, test } from 'node:test'
-import { parseIp } from '../../src/base/address.ts'
+import { type Ip, parseIp } from '../../src/base/address.ts'
 import { hasCode } from '../../src/base/errors.ts'
-import { deleteFlows, flushAddress, flushPort, listFlows } from '../../src/kernel/conntrack.ts'
-import { initNetns } from '../../src/sys/netns.ts'
+import { Conntrack, type FlowFilter } from '../../src/kernel/conntrack.ts'
+import { initNetns, type Netns } from '../../src/sys/netns.ts'
 import { isolate } from '../../testkit/isolated.ts'
 import { sh } from './firewall-lab.ts'
+
+/** Each call on a handle of its own, as a program that looks once. */
+function once<T>(ns: Netns | undefined, use: (conntrack: Conntrack) => T): T {
+  const conntrack = Conntrack.open(ns)
+  try {
+    return use(conntrack)
+  } finally {
+    conntrack.close()
+  }
+}
+const listFlows = (filter: FlowFilter = {}, ns?: Netns) => once(ns, (c) => c.flows(filter))
+const deleteFlows = (filters: readonly FlowFilter[], ns?: Netns) => once(ns, (c) => c.deleteFlows(filters))
+const flushAddress = (ip: Ip, ns?: Netns) => once(ns, (c) => c.flushAddress(ip))
+const flushPort = (port: Parameters<Conntrack['flushPort']>[0], ns?: Netns) => once(ns, (c) => c.flushPort(port))
 
 isolate()
 
