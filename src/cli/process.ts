@@ -38,12 +38,15 @@ const SIGNALS: Readonly<Record<string, number>> = {
   SIGTERM: 15,
 }
 
+/** A small young generation and one helper thread: a third less memory for the engine, which allocates little (docs/decisions). */
+const ENGINE_FLAGS = ['--max-semi-space-size=2', '--v8-pool-size=1']
+
 /** Starts the engine in a session of its own, its output appended to `log`. */
 export async function startEngine(context: Context, args: readonly string[], log: string): Promise<StartedProgram> {
   mkdirSync(dirname(log), { recursive: true })
   const out = openSync(log, 'a', 0o640)
   try {
-    return await context.startProgram(process.execPath, ['--', context.launcher, 'daemon', ...args], { background: out })
+    return await context.startProgram(process.execPath, [...ENGINE_FLAGS, '--', context.launcher, 'daemon', ...args], { background: out })
   } finally {
     closeSync(out)
   }

@@ -90,7 +90,10 @@ export class Conntrack {
     const family = familyOf(port.ip)
     const socket = this.#socket
     if (isEmpty(socket)) return
-    if (port.ip !== ANY4 && port.ip !== ANY6) return removeMatching(socket, { ...filter, origDst: port.ip })
+    if (port.ip !== ANY4 && port.ip !== ANY6) {
+      removeMatching(socket, { ...filter, origDst: port.ip })
+      return
+    }
     const local = [...hostAddresses(this.#ns)].filter((ip) => familyOf(ip) === family)
     if (local.length <= FILTERS_PER_DUMP) for (const ip of local) removeMatching(socket, { ...filter, origDst: ip })
     else {
