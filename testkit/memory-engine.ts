@@ -183,6 +183,8 @@ export class MemoryController implements NetworkController {
     this.#emit('disconnect', network, { container: containerId })
   }
   async renameContainer(): Promise<void> {}
+  declareAddresses(): void {}
+
   async addPorts(containerId: string, ports: Parameters<NetworkController['addPorts']>[1]): Promise<readonly PortBinding[]> {
     const sandbox = this.sandboxes.get(containerId)
     if (sandbox === undefined) throw new NetError('conflict', `container ${containerId} is not running`)

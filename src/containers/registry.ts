@@ -71,11 +71,14 @@ export class Entry {
 
 export class Registry {
   readonly #store: Store
+  readonly #onEndpoints: (id: string, endpoints: ContainerRecord['endpoints']) => void
   readonly #byId = new Map<string, Entry>()
   readonly #byName = new Map<string, string>()
 
-  constructor(store: Store) {
+  /** `onEndpoints` hears of every container's endpoints as they come, change and go (then with none). */
+  constructor(store: Store, onEndpoints: (id: string, endpoints: ContainerRecord['endpoints']) => void = () => {}) {
     this.#store = store
+    this.#onEndpoints = onEndpoints
   }
 
   /** What was stored by an earlier run. */
@@ -92,6 +95,7 @@ export class Registry {
     if (!isStored) this.#store.put(PREFIX + entry.record.id, entry.record)
     this.#byId.set(entry.record.id, entry)
     this.#byName.set(entry.record.name, entry.record.id)
+    this.#onEndpoints(entry.record.id, entry.record.endpoints)
   }
 
   /** Changes a record, durably. */
@@ -102,13 +106,16 @@ export class Registry {
       this.#byName.delete(before.name)
       this.#byName.set(entry.record.name, before.id)
     }
-    if (this.#byId.has(before.id)) this.#store.put(PREFIX + before.id, entry.record)
+    if (!this.#byId.has(before.id)) return
+    this.#store.put(PREFIX + before.id, entry.record)
+    if (entry.record.endpoints !== before.endpoints) this.#onEndpoints(before.id, entry.record.endpoints)
   }
 
   drop(entry: Entry): void {
     this.#store.remove(PREFIX + entry.record.id)
     this.#byId.delete(entry.record.id)
     if (this.#byName.get(entry.record.name) === entry.record.id) this.#byName.delete(entry.record.name)
+    this.#onEndpoints(entry.record.id, {})
   }
 
   /** Takes a name. The name is free again when it is given back with {@link release} or its container goes. Throws `conflict`. */

@@ -20,7 +20,7 @@ import { readLog } from './logs.ts'
 import { findPrograms, Monitor, writeWindowSize } from './monitor.ts'
 import { checkName, inventName } from './names.ts'
 import { ContainerNetwork, filesIn } from './network.ts'
-import { containerModeOf, endpointSettings } from './network-plan.ts'
+import { containerModeOf, endpointSettings, orderedEndpoints } from './network-plan.ts'
 import { type ContainerRecord, containerDir, isRunning, logPathOf, snapshot } from './record.ts'
 import { Entry, Registry } from './registry.ts'
 import { restartPolicyOf } from './restart.ts'
@@ -60,7 +60,7 @@ export class Containers implements ContainerService {
   /** Throws `unavailable` when the OCI runtime or conmon is missing. */
   constructor(deps: ContainerDeps) {
     this.#deps = deps
-    this.#registry = new Registry(deps.store)
+    this.#registry = new Registry(deps.store, (id, endpoints) => deps.controller.declareAddresses(id, orderedEndpoints('', endpoints)))
     this.#monitor = new Monitor(findPrograms(deps.runtime))
     this.#cgroups = openCgroups()
     this.#network = new ContainerNetwork(deps, this.#registry)

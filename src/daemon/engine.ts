@@ -16,6 +16,7 @@ import { Containers } from '../containers/service.ts'
 import { Volumes } from '../containers/volumes.ts'
 import { parseResolvConf, readHostResolv, watchHostResolv } from '../dns/host-resolv.ts'
 import { DnsService } from '../dns/service.ts'
+import { ALIAS_PREFIX } from '../drivers/bridge/bridge.ts'
 import { Controller } from '../engine/controller.ts'
 import { Guardian } from '../engine/guardian.ts'
 import { type Check, examine, findProgram } from '../insight/doctor.ts'
@@ -28,6 +29,7 @@ import { ForeignFirewall } from '../kernel/foreign-firewall.ts'
 import { Nft } from '../kernel/nft.ts'
 import { openRtnl } from '../kernel/rtnl.ts'
 import { socketTable } from '../kernel/sockets.ts'
+import type { Rtnl } from '../kernel/types.ts'
 import { openLmdbStore } from '../store/lmdb-store.ts'
 import { dump } from '../store/types.ts'
 import { initNetns } from '../sys/netns.ts'
@@ -68,7 +70,8 @@ export async function startEngine(config: DaemonConfig, log: Logger, onShutdown:
     hostSubnets({
       routes: rtnl.routes({ table: 'all' }),
       nameservers: parseResolvConf(readHostResolv().text).nameservers,
-      ownDevices: new Set(controller.host.wantedNames()),
+      // bridges of removed networks that the kernel has not let go of yet do not count either: their subnets are free
+      ownDevices: new Set([...controller.host.wantedNames(), ...markedLinks(rtnl)]),
     })
   const device = chooseDefaultBridge(rtnl, log)
   const controller = new Controller({
@@ -215,6 +218,14 @@ export async function startEngine(config: DaemonConfig, log: Logger, onShutdown:
       await store.close()
     },
   }
+}
+
+/** Links that carry our mark, whether they are wanted or about to go. */
+function markedLinks(rtnl: Rtnl): string[] {
+  return rtnl
+    .links()
+    .filter((link) => link.alias.startsWith(ALIAS_PREFIX))
+    .map((link) => link.name)
 }
 
 function ephemeralPorts(): { first: number; last: number } {

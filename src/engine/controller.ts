@@ -30,6 +30,7 @@ import { SandboxFiles } from './sandbox-files.ts'
 import type { Parts } from './sandbox-parts.ts'
 import { SandboxRegistry } from './sandbox-registry.ts'
 import { Sandboxes } from './sandboxes.ts'
+import { StaticAddresses } from './static-addresses.ts'
 import type { NetworkController, NetworkEvent, RepairEvent, SubnetUsage } from './types.ts'
 import { UndoStack } from './undo.ts'
 
@@ -55,6 +56,7 @@ export class Controller implements NetworkController {
   readonly hostRoutes: HostRoutes
   readonly firewall: Firewall
   readonly #attachments: Attachments
+  readonly #statics: StaticAddresses
   readonly #sandboxes: Sandboxes
   readonly #changes: LiveChanges
   readonly #listeners = new Set<(event: NetworkEvent) => void>()
@@ -81,6 +83,7 @@ export class Controller implements NetworkController {
       isOurs: (name) => this.host.isWanted(name),
       enabled: config.ipForward ?? true,
     })
+    this.#statics = new StaticAddresses(this.networks, ipam)
     this.registry = new SandboxRegistry(env.store)
     this.#attachments = new Attachments(this.networks)
     this.files = new SandboxFiles({
@@ -224,6 +227,7 @@ export class Controller implements NetworkController {
       undo.defer('record', () => this.networks.delete(network))
       if (!network.configOnly) this.#materialise(network, undefined, true)
       undo.commit()
+      this.#statics.networkAdded(network)
       this.#emit('create', network)
       return { network, warning: '' }
     } catch (cause) {
@@ -306,6 +310,10 @@ export class Controller implements NetworkController {
 
   validateEndpoint(network: string, settings: EndpointSettings): void {
     checkEndpointSettings(network, this.networks.find(network), settings)
+  }
+
+  declareAddresses(containerId: string, endpoints: SandboxRequest['endpoints']): void {
+    this.#statics.declare(containerId, endpoints)
   }
 
   // ---- sandboxes -----------------------------------------------------------------------------------------------------------------

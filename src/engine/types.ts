@@ -41,6 +41,12 @@ export interface NetworkController {
   /** Checks endpoint settings against a network as far as is possible without starting. Throws Docker's texts. `network` may be unknown (then only syntax is checked). */
   validateEndpoint(network: string, settings: EndpointSettings): void
 
+  /**
+   * Says which addresses a container was given by hand, whether it runs or not: automatic choice leaves them to it. Replaces what was said
+   * before; call with no endpoints when the container is removed. Networks may be unknown yet.
+   */
+  declareAddresses(containerId: string, endpoints: SandboxRequest['endpoints']): void
+
   /** Builds namespace, endpoints, names, files and ports of a container about to start. On failure nothing is left. */
   openSandbox(request: SandboxRequest): Promise<SandboxInfo>
   /** Takes all of it away. Idempotent; collects errors and reports them in one. */

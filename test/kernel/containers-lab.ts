@@ -140,6 +140,7 @@ function namespaceController(
   const files = (id: string) => lab.sandboxes.get(id)?.filesDir ?? `${dir}/root/containers/${id}`
   return {
     validateEndpoint() {},
+    declareAddresses() {},
     findNetwork: (ref: string) => (ref === 'net1id' ? { name: 'net1' } : undefined),
     async openSandbox(request: SandboxRequest) {
       if (lab.failNetwork) throw lab.failNetwork
