@@ -9,7 +9,7 @@ import type { HostSubnets } from '../ipam/host-subnets.ts'
 import { GRAVEYARD_GROUP } from '../kernel/link-reaper.ts'
 import type { EndpointInfo, EndpointSettings, PortBinding, PortRequest, SandboxInfo, SandboxRequest } from '../model/endpoint.ts'
 import type { Network, NetworkSpec } from '../model/network.ts'
-import { networkElements } from '../plan/firewall/elements.ts'
+import { networkElements, openedElement } from '../plan/firewall/elements.ts'
 import type { WantedLink } from '../plan/wanted.ts'
 import { tryReadSysctl, writeSysctl } from '../sys/sysctl.ts'
 import { Attachments } from './attachments.ts'
@@ -80,8 +80,10 @@ export class Controller implements NetworkController {
       store: env.store,
       rtnl: env.rtnl,
       log: env.log,
+      clock: env.clock,
       isOurs: (name) => this.host.isWanted(name),
       enabled: config.ipForward ?? true,
+      onOpened: (opened, closed) => this.firewall.change(opened.map(openedElement), closed.map(openedElement)),
     })
     this.#statics = new StaticAddresses(this.networks, ipam)
     this.registry = new SandboxRegistry(env.store)
@@ -450,8 +452,8 @@ export class Controller implements NetworkController {
       this.#withdrawAdopted(this.networks.driverOf(network).networkWanted(network).links)
     }
     this.host.releaseNow(this.host.wantedNames())
-    this.firewall.removeAll()
     this.forwarding.restore()
+    this.firewall.removeAll()
   }
 }
 

@@ -5,11 +5,14 @@
  */
 
 import { messageOf } from '../base/errors.ts'
-import type { Logger } from '../base/ports.ts'
+import type { Clock, Logger } from '../base/ports.ts'
 import type { Rtnl } from '../kernel/types.ts'
 import type { Store } from '../store/types.ts'
 import { readSysctl, writeSysctl } from '../sys/sysctl.ts'
 import { KEY } from './records.ts'
+
+/** How soon a host that was made a router by its administrator is believed. */
+const LOOK_MS = 5000
 
 export class Forwarding {
   readonly #store: Store
@@ -17,11 +20,25 @@ export class Forwarding {
   readonly #log: Logger
   readonly #isOurs: (ifname: string) => boolean
   readonly #enabled: boolean
+  readonly #clock: Clock
+  readonly #onOpened: (opened: readonly string[], closed: readonly string[]) => void
   /** Host interfaces that we opened: the firewall keeps them from forwarding among themselves. */
-  readonly opened = new Set<string>()
+  readonly #opened = new Set<string>()
   #families = new Set<4 | 6>()
+  #cancelLook: (() => void) | undefined
 
-  constructor(options: { store: Store; rtnl: Rtnl; log: Logger; isOurs: (ifname: string) => boolean; enabled: boolean }) {
+  constructor(options: {
+    store: Store
+    rtnl: Rtnl
+    log: Logger
+    clock: Clock
+    isOurs: (ifname: string) => boolean
+    enabled: boolean
+    /** Told of interfaces that must not forward among themselves from now on, and of those that may again. */
+    onOpened: (opened: readonly string[], closed: readonly string[]) => void
+  }) {
+    this.#clock = options.clock
+    this.#onOpened = options.onOpened
     this.#store = options.store
     this.#rtnl = options.rtnl
     this.#log = options.log
@@ -67,12 +84,12 @@ export class Forwarding {
     try {
       const before = readSysctl(path)
       if (before === '1') {
-        if (this.#store.get(KEY.sysctls + path) !== undefined) this.opened.add(dev)
+        if (this.#store.get(KEY.sysctls + path) !== undefined) this.#noteOpened(dev)
         return
       }
       if (remember) {
         this.#store.put(KEY.sysctls + path, before)
-        this.opened.add(dev)
+        this.#noteOpened(dev)
       }
       writeSysctl(path, '1')
     } catch (error) {
@@ -105,7 +122,30 @@ export class Forwarding {
       }
       this.#store.remove(key)
     }
-    this.opened.clear()
+    this.#forgetOpened()
     this.#families.clear()
+  }
+
+  #noteOpened(dev: string): void {
+    if (this.#opened.has(dev)) return
+    this.#opened.add(dev)
+    this.#onOpened([dev], [])
+    this.#cancelLook ??= this.#clock.after(LOOK_MS, () => this.#look())
+  }
+
+  /** The administrator may make the host a router at any time; the kernel tells nobody, so we look. */
+  #look(): void {
+    this.#cancelLook = undefined
+    if (this.#opened.size === 0) return
+    if (this.isGlobal(4)) this.#forgetOpened()
+    else this.#cancelLook = this.#clock.after(LOOK_MS, () => this.#look())
+  }
+
+  #forgetOpened(): void {
+    this.#cancelLook?.()
+    this.#cancelLook = undefined
+    const closed = [...this.#opened]
+    this.#opened.clear()
+    if (closed.length > 0) this.#onOpened([], closed)
   }
 }

@@ -96,6 +96,14 @@ export function networkElements(n: FirewallNetwork): NftElement[] {
   return out
 }
 
+/**
+ * A host interface on which we switched forwarding on for our networks' sake, on a host that does not forward: between two of these the
+ * host still forwards nothing.
+ */
+export function openedElement(name: string): NftElement {
+  return { set: 'opened', key: ifname(name) }
+}
+
 /** Source guard of one bridge port; nothing when the guard is off. */
 export function endpointElements(e: FirewallEndpoint): NftElement[] {
   if (!e.guard) return []

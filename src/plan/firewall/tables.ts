@@ -27,6 +27,7 @@ export const DROP_REASONS = {
   drop_icc: 'no communication inside this network (icc=false)',
   drop_invalid: 'packet of no known flow, would leave with a private source address',
   drop_loopback: 'loopback address from another interface',
+  drop_uplinks: 'this host does not forward between its own interfaces',
 } as const
 
 /** Reasons of the source guard, in the bridge table. */
@@ -64,6 +65,7 @@ const INET_SETS = `
   set bridges { type ifname; }
   set own { type ifname . ifname; }
   set natted { type ifname; }
+  set opened { type ifname; }
   map from { type ifname : verdict; }
   map into { type ifname : verdict; }
   map pairs { type ifname . ifname : verdict; }
@@ -98,7 +100,11 @@ const dnat = (ip: 'ip' | 'ip6', n: 4 | 6): string[] => [
 const INET_CHAINS: readonly Chain[] = [
   // -- filter: what may be forwarded --
   // One before iptables' FORWARD, so that the mark is there when Docker's and ufw's chains look.
-  ['forward', 'type filter hook forward priority filter - 1', ['iifname vmap @from', 'oifname vmap @into']],
+  [
+    'forward',
+    'type filter hook forward priority filter - 1',
+    ['iifname vmap @from', 'oifname vmap @into', `iifname @opened oifname @opened ${drop('drop_uplinks')}`],
+  ],
   [
     'ours',
     '',
