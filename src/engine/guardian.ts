@@ -128,7 +128,7 @@ export class Guardian {
     if (want === undefined) return true
     const plan = planLink(
       { ...want, addresses: [] },
-      { link: () => link, nameOf: (index) => this.#controller.host.rtnl.link(index)?.name, addressesOf: () => [] },
+      { link: () => link, nameOf: (index) => this.#controller.host.rtnl.nameOf(index), addressesOf: () => [] },
     )
     return plan.steps.length === 0
   }

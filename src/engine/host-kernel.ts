@@ -135,7 +135,7 @@ export class HostKernel {
     const addresses = link === undefined || link.kind === 'veth' ? [] : this.rtnl.addresses({ dev: name })
     return {
       link: (n) => (n === name ? link : undefined),
-      nameOf: (index) => this.rtnl.link(index)?.name,
+      nameOf: (index) => this.rtnl.nameOf(index),
       addressesOf: (n) => (n === name ? addresses : []),
     }
   }

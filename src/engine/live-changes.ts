@@ -72,7 +72,10 @@ export class LiveChanges {
     const after: SandboxRecord = { ...before, endpoints: before.endpoints.filter((e) => e !== endpoint) }
     const undo = new UndoStack()
     withdrawNames(this.#parts, endpoint)
-    SandboxKernel.with(before.key, (kernel) => this.#settle(kernel, before, after, undo))
+    SandboxKernel.with(before.key, (kernel) => {
+      this.#settle(kernel, before, after, undo)
+      if (endpoint.ifname !== '') kernel.retire(endpoint.ifname, endpoint.hostIfname.replace(/^veth/, 'gone'))
+    })
     // The guard forgets the port's addresses now and the port itself when it has gone: what the old interface still sends is dropped.
     const elements = network ? attachments.endpointElements({ record: endpoint, network }) : []
     const port = elements.filter((e) => e.set === 'guarded')

@@ -81,6 +81,26 @@ export class SandboxKernel {
     this.rtnl.apply([defaultRouteStep(route)])
   }
 
+  /**
+   * Takes an interface out of use that the kernel will delete a little later: no address, no route, and its name is free at once.
+   * A missing one is fine.
+   */
+  retire(ifname: string, name: string): void {
+    ignoreMissing(() => {
+      const steps: Step[] = this.rtnl.addresses({ dev: ifname }).map((addr) => ({ op: 'addr.delete', addr }))
+      this.rtnl.apply(steps)
+      try {
+        this.rtnl.apply([{ op: 'link.rename', dev: ifname, name }])
+      } catch (error) {
+        if (!isErrno(error, 'EBUSY')) throw error // before 6.2 only a link that is down can be renamed
+        this.rtnl.apply([
+          { op: 'link.set', dev: ifname, set: { up: false } },
+          { op: 'link.rename', dev: ifname, name },
+        ])
+      }
+    })
+  }
+
   /** Interface names in use, for choosing the next ethN. */
   ifnames(): Set<string> {
     return new Set(interfaceNames(this.ns))

@@ -1,4 +1,5 @@
 /** What opening, changing and restoring sandboxes share: the parts they work with and the small steps they have in common. */
+import { messageOf } from '../base/errors.ts'
 import type { DnsView } from '../dns/types.ts'
 import { announce } from '../kernel/announce.ts'
 import { installDnsRedirect } from '../kernel/sandbox-dns.ts'
@@ -81,7 +82,15 @@ export function forgetPortFlows(parts: Parts, bindings: readonly PortBinding[]):
       parts.env.conntrack.flushPort({ proto: 'udp', ip: b.hostIp, port: b.hostPort })
 }
 
-/** Flows of addresses that are about to belong to somebody else. */
+/** Flows of addresses that are about to belong to somebody else. Done right after the caller has its answer, before the next request is read. */
 export function forgetAddressFlows(parts: Parts, endpoints: readonly EndpointRecord[]): void {
-  for (const e of endpoints) for (const ip of [e.ipv4, e.ipv6]) if (ip !== '') parts.env.conntrack.flushAddress(ip)
+  parts.env.clock.after(0, () => {
+    for (const e of endpoints)
+      for (const ip of [e.ipv4, e.ipv6])
+        try {
+          if (ip !== '') parts.env.conntrack.flushAddress(ip)
+        } catch (error) {
+          parts.env.log.warn('cannot forget the flows of an address', { ip, error: messageOf(error) })
+        }
+  })
 }

@@ -99,6 +99,10 @@ class KernelRtnl implements Rtnl {
     return indexOfLink(this.#socket.fd, name)
   }
 
+  nameOf(index: number): string {
+    return nameOfLink(this.#socket.fd, index)
+  }
+
   isRunning(name: string): boolean {
     return isLinkRunning(this.#socket.fd, name)
   }

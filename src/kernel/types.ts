@@ -12,6 +12,8 @@ export interface Rtnl {
   link(nameOrIndex: string | number): Link | undefined
   /** Index of a link, 0 when there is none. Takes no lock: other requests may wait while somebody deletes links. */
   indexOf(name: string): number
+  /** Name of a link, '' when there is none. Takes no lock. */
+  nameOf(index: number): string
   /** Up and with a carrier. Takes no lock. */
   isRunning(name: string): boolean
   addresses(filter?: { dev?: string; family?: Family }): Address[]
