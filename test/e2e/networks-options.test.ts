@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { after, test } from 'node:test'
 import { startEngineLab } from '../../testkit/engine-lab.ts'
 import { isolate } from '../../testkit/isolated.ts'
-import { Site } from './site.ts'
+import { Site, until } from './site.ts'
 
 isolate()
 const lab = await startEngineLab()
@@ -48,7 +48,16 @@ test('bridge.name names the device, and a second network with that name is refus
   assert.equal(again.status, 403)
   assert.match(again.text, /networks have same bridge name/)
   await remove([], ['named'])
-  assert.notEqual((await lab.sh('ip link show mybr0')).code, 0)
+  assert.ok(await until(async () => (await lab.sh('ip link show mybr0')).code !== 0), 'the device goes with its network')
+  // the name is free at once
+  for (let i = 0; i < 3; i++) {
+    await network('named', { [`${NET}bridge.name`]: 'mybr0' }, subnets('10.90.0.0/24'))
+    if (i < 2) await remove([], ['named'])
+  }
+  await lab.run('nm1', { networks: ['named'] })
+  await new Promise((resolve) => setTimeout(resolve, 150))
+  assert.equal((await lab.exec('nm1', 'ping', '-c1', '-W1', '10.90.0.1')).code, 0)
+  await remove(['nm1'], ['named'])
 })
 
 test('a bridge that exists is adopted: its own address stays, ours comes and goes, the device is never deleted', async () => {

@@ -153,6 +153,12 @@ export class Site {
     return () => child.kill('SIGKILL')
   }
 
+  /** A program that runs in a place until the end of the test. */
+  daemon(place: Place, file: string, args: readonly string[]): void {
+    const argv = [file, ...args]
+    this.#children.push(spawn(place === '' ? file : 'nsenter', place === '' ? args : [`--net=${place}`, ...argv], { stdio: 'ignore', env }))
+  }
+
   /** Asks a server; `address port word` as it saw us, '' when no answer came within `wait` seconds. */
   ask(place: Place, proto: 'tcp' | 'udp', ip: string, port: number, options: { from?: string; wait?: number } = {}): Promise<string> {
     const child = this.#python(place, CLIENT, [proto, ip, String(port), options.from ?? '-', String(options.wait ?? 1.5)])
