@@ -50,7 +50,7 @@ const FLAGS: readonly Flag[] = [
   { flag: '--exec-root <dir>', key: 'exec-root', kind: 'text', help: 'run-time state' },
   { flag: '-p, --pidfile <path>', key: 'pidfile', kind: 'text', help: 'file that holds the daemon pid' },
   { flag: '-l, --log-level <level>', key: 'log-level', kind: 'text', help: 'debug, info, warn, error' },
-  { flag: '-D, --debug', key: 'debug', kind: 'bool', help: 'same as --log-level debug' },
+  { flag: '-D, --debug [bool]', key: 'debug', kind: 'bool', help: 'same as --log-level debug' },
   { flag: '--label <k=v>', key: 'labels', kind: 'list', help: 'label of the daemon' },
   { flag: '--add-runtime <name=path>', key: 'runtimes', kind: 'list', help: 'path of an OCI runtime' },
   { flag: '--default-runtime <name>', key: 'default-runtime', kind: 'text', help: 'OCI runtime (runc, crun or a path)' },
@@ -137,10 +137,17 @@ export function daemonOptions(command: Command): Command {
   return command.option('--validate', 'check the configuration and exit')
 }
 
+/** dockerd takes `-b=br0` for `-b br0`; commander only knows that spelling with long names. */
+function longSpelling(argument: string): string {
+  const short = /^(-[A-Za-z])=(.*)$/s.exec(argument)
+  const flag = short === null ? undefined : FLAGS.find((f) => f.flag.startsWith(`${short[1]},`))
+  return flag === undefined ? argument : `--${optionName(flag)}=${short?.[2]}`
+}
+
 /** Parses arguments and the configuration file. Throws NetError `invalid` with Docker's sentences. */
 export function parseDaemonConfig(argv: readonly string[]): { config: DaemonConfig; validateOnly: boolean } {
   const command = daemonOptions(new Command('causeway daemon')).allowExcessArguments(false).exitOverride()
-  command.parse([...argv], { from: 'user' })
+  command.parse(argv.map(longSpelling), { from: 'user' })
   const given = command.opts<Record<string, unknown>>()
   const path = (given['configFile'] as string | undefined) ?? '/etc/causeway/daemon.json'
   const file = readConfigFile(path, given['configFile'] !== undefined)

@@ -2,7 +2,17 @@
  * The bridge driver: one Linux bridge per network, one veth pair per endpoint whose container end is born in the sandbox.
  * Isolation, NAT and published ports are elements of the firewall's sets; `icc=false` is bridge-port isolation.
  */
-import { type Cidr, cidrOverlaps, type Ip, ipPrefixOf, type Mac, splitPrefix } from '../../base/address.ts'
+import {
+  type Cidr,
+  cidrOverlaps,
+  cidrRange,
+  familyOf,
+  type Ip,
+  ipFromBigInt,
+  ipPrefixOf,
+  type Mac,
+  splitPrefix,
+} from '../../base/address.ts'
 import { NetError } from '../../base/errors.ts'
 import type { Address } from '../../model/kernel-state.ts'
 import type { Network } from '../../model/network.ts'
@@ -20,7 +30,10 @@ function gatewayOf(network: Network): { ipv4: Ip | ''; ipv6: Ip | '' } {
 }
 
 function addressOn(dev: string, subnet: Cidr, ip: Ip): Address {
-  return { dev, address: ipPrefixOf(ip, splitPrefix(subnet).length), noDad: ip.includes(':'), scope: 'global' }
+  const { length } = splitPrefix(subnet)
+  // programs that ask an interface for its broadcast address (SIOCGIFBRDADDR) get it only when it is set here
+  const broadcast = familyOf(ip) === 4 && length < 31 ? { broadcast: ipFromBigInt(4, cidrRange(subnet).last) } : {}
+  return { dev, address: ipPrefixOf(ip, length), noDad: ip.includes(':'), scope: 'global', ...broadcast }
 }
 
 /** The same bridge keeps its MAC over restarts: made from the network's id, unicast and locally administered. */
