@@ -38,6 +38,7 @@ import { Reactor } from '../sys/reactor.ts'
 import { tryReadSysctl } from '../sys/sysctl.ts'
 import type { DaemonConfig } from './config.ts'
 import { chooseDefaultBridge } from './default-bridge.ts'
+import { collectWhenQuiet } from './quiet-memory.ts'
 import { systemInfo, versionFacts } from './system-info.ts'
 
 export interface RunningEngine {
@@ -125,6 +126,7 @@ export async function startEngine(config: DaemonConfig, log: Logger, onShutdown:
       const pid = late.containers?.find(id)?.state.pid ?? 0
       return pid > 0 ? `/proc/${pid}/root` : undefined
     },
+    mounts: (id) => late.containers?.find(id)?.mounts ?? [],
     nameOf: (id) => late.containers?.find(id)?.name,
   })
   const volumes = new Volumes({
@@ -178,6 +180,7 @@ export async function startEngine(config: DaemonConfig, log: Logger, onShutdown:
     controller.hostRoutes.forget()
   }
   followResolver()
+  const stopCollecting = collectWhenQuiet(clock)
   const stopFollowing = watchHostResolv(clock, followResolver)
   await containers.startPending()
 
@@ -202,6 +205,7 @@ export async function startEngine(config: DaemonConfig, log: Logger, onShutdown:
     async close() {
       guardian.close()
       stopFollowing()
+      stopCollecting()
       await api.close()
       containers.close()
       const idle = controller.registry.all().every((record) => record.mode === 'host')
