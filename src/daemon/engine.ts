@@ -26,6 +26,7 @@ import { AddressSpace } from '../ipam/address-space.ts'
 import { type HostSubnets, hostSubnets } from '../ipam/host-subnets.ts'
 import { Conntrack } from '../kernel/conntrack.ts'
 import { ForeignFirewall } from '../kernel/foreign-firewall.ts'
+import { holdNat, type NatAnchor } from '../kernel/nat-anchor.ts'
 import { Nft } from '../kernel/nft.ts'
 import { openRtnl } from '../kernel/rtnl.ts'
 import { socketTable } from '../kernel/sockets.ts'
@@ -173,6 +174,7 @@ export async function startEngine(config: DaemonConfig, log: Logger, onShutdown:
   foreign.ensureAccept()
   const guardian = new Guardian({ controller, clock, log, pid: process.pid, onForeignRules: () => foreign.ensureAccept() })
   guardian.start(reactor)
+  const anchor = tryHoldNat(log)
   const followResolver = () => {
     const resolv = readHostResolv()
     controller.files.hostChanged(resolv)
@@ -216,6 +218,7 @@ export async function startEngine(config: DaemonConfig, log: Logger, onShutdown:
       await controller.close()
       await dns.close()
       await reactor.close()
+      anchor?.close()
       nft.close()
       conntrack.close()
       rtnl.close()
@@ -230,6 +233,16 @@ function markedLinks(rtnl: Rtnl): string[] {
     .links()
     .filter((link) => link.alias.startsWith(ALIAS_PREFIX))
     .map((link) => link.name)
+}
+
+/** Without it a flush of all rules may cut connections; nothing else is missing. */
+function tryHoldNat(log: Logger): NatAnchor | undefined {
+  try {
+    return holdNat()
+  } catch (error) {
+    log.info('connections may be cut when another program flushes all firewall rules', { error: messageOf(error) })
+    return undefined
+  }
 }
 
 function ephemeralPorts(): { first: number; last: number } {

@@ -2,14 +2,15 @@
  * The network controller: the one owner of networks, endpoints and published ports. See `types.ts` for its contract.
  * Operations run synchronously from validation to the last kernel call, so they never interleave; `async` is only their face.
  */
-import { type Ip, parseIp } from '../base/address.ts'
+import { cidrContains, type Ip, parseIp } from '../base/address.ts'
 import { hasCode, messageOf, NetError } from '../base/errors.ts'
 import type { AddressSpace } from '../ipam/address-space.ts'
 import type { HostSubnets } from '../ipam/host-subnets.ts'
+import { STATUS_DST_NAT, STATUS_SRC_NAT } from '../kernel/conntrack.ts'
 import { GRAVEYARD_GROUP } from '../kernel/link-reaper.ts'
 import type { EndpointInfo, EndpointSettings, PortBinding, PortRequest, SandboxInfo, SandboxRequest } from '../model/endpoint.ts'
 import type { Network, NetworkSpec } from '../model/network.ts'
-import { networkElements, openedElement } from '../plan/firewall/elements.ts'
+import { networkElements } from '../plan/firewall/elements.ts'
 import type { WantedLink } from '../plan/wanted.ts'
 import { tryReadSysctl, writeSysctl } from '../sys/sysctl.ts'
 import { Attachments } from './attachments.ts'
@@ -80,10 +81,9 @@ export class Controller implements NetworkController {
       store: env.store,
       rtnl: env.rtnl,
       log: env.log,
-      clock: env.clock,
       isOurs: (name) => this.host.isWanted(name),
       enabled: config.ipForward ?? true,
-      onOpened: (opened, closed) => this.firewall.change(opened.map(openedElement), closed.map(openedElement)),
+      setElements: (wanted, unwanted) => this.firewall.change(wanted, unwanted),
     })
     this.#statics = new StaticAddresses(this.networks, ipam)
     this.registry = new SandboxRegistry(env.store)
@@ -267,6 +267,7 @@ export class Controller implements NetworkController {
       if (wanted.firewall) this.firewall.change([], networkElements(wanted.firewall))
       this.#withdrawAdopted(wanted.links)
       const links = wanted.links.map((l) => l.spec.name)
+      for (const name of links) this.forwarding.closeBridge(name)
       this.host.release(links).catch((error) => env.log.warn('cannot delete bridge', { links, error: messageOf(error) }))
       env.dns.removeNetwork(network.id)
     }
@@ -378,6 +379,7 @@ export class Controller implements NetworkController {
       names?.filter((name) => !missingPairs.includes(name)) ?? this.host.wantedNames().filter((n) => !missingPairs.includes(n))
     const { findings, created } = this.host.repair(bridges)
     for (const { subject, wrong } of findings) this.#repaired(subject, wrong, created.includes(subject) ? 'made anew' : 'set right')
+    for (const name of created) for (const family of [4, 6] as const) this.forwarding.repair(family, name)
     for (const name of missingPairs) {
       try {
         if (this.#sandboxes.replug(name)) this.#repaired(name, 'link is missing', 'made anew with its container end')
@@ -398,7 +400,32 @@ export class Controller implements NetworkController {
       strange > 0 ? `${strange} elements not ours` : '',
     ]
     const text = wrong.filter((part) => part !== '').join(', ')
-    if (text !== '') this.#repaired('nftables table causeway', `${text}${culprit === '' ? '' : ` (changed by ${culprit})`}`, 'put back')
+    if (text === '') return
+    this.#repaired('nftables table causeway', `${text}${culprit === '' ? '' : ` (changed by ${culprit})`}`, 'put back')
+    if (state !== true || missing > 0) this.#forgetStuckFlows()
+  }
+
+  /** A flow that began while rules were missing goes on untranslated for as long as it lives: forgotten, it is translated at its next packet. */
+  #forgetStuckFlows(): void {
+    const pools = this.networks.list().flatMap((n) => n.pools.map((pool) => pool.subnet))
+    const ports = new Set(
+      this.registry.all().flatMap(({ ports }) => ports.filter((b) => b.count === 1).map((b) => `${b.proto} ${b.hostPort}`)),
+    )
+    const isContainer = (ip: Ip) => pools.some((subnet) => cidrContains(subnet, ip))
+    try {
+      this.#o.env.conntrack.deleteWhere(
+        ({ orig, proto, status }, isLocal) =>
+          (ports.has(`${proto} ${orig.dport}`) && (status & STATUS_DST_NAT) === 0 && isLocal(orig.dst)) ||
+          ((status & STATUS_SRC_NAT) === 0 && isContainer(orig.src) && !isContainer(orig.dst) && !isLocal(orig.dst)),
+      )
+    } catch (error) {
+      this.#o.env.log.warn('cannot forget flows that began without rules', { error: messageOf(error) })
+    }
+  }
+
+  /** Forwarding was switched off somewhere; `dev` empty = for the whole host. */
+  repairForwarding(family: 4 | 6, dev: string): void {
+    for (const { subject, wrong } of this.forwarding.repair(family, dev)) this.#repaired(subject, wrong, 'switched on')
   }
 
   /** Links that carry our mark but that nobody wants are leftovers of a crash. */

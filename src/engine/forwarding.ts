@@ -1,18 +1,23 @@
 /**
  * Lets packets through this host, without making it a router for others. Where the host does not forward at all, forwarding is
- * switched on interface by interface: our bridges, and the host's own interfaces, because replies come in there.
+ * switched on interface by interface: our bridges, and the host's own interfaces, because replies come in there. What comes in on
+ * such an interface and is neither from nor for a network of ours is dropped by the firewall, as it was before.
  * What was switched is remembered in the store and given back by {@link Forwarding.restore}.
  */
 
 import { messageOf } from '../base/errors.ts'
-import type { Clock, Logger } from '../base/ports.ts'
+import type { Logger } from '../base/ports.ts'
 import type { Rtnl } from '../kernel/types.ts'
+import type { NftElement } from '../model/nft-element.ts'
+import { openedElement } from '../plan/firewall/elements.ts'
+import type { Finding } from '../plan/links.ts'
 import type { Store } from '../store/types.ts'
 import { readSysctl, writeSysctl } from '../sys/sysctl.ts'
 import { KEY } from './records.ts'
 
-/** How soon a host that was made a router by its administrator is believed. */
-const LOOK_MS = 5000
+type Family = 4 | 6
+
+const IPV6_ALL = 'net/ipv6/conf/all/forwarding'
 
 export class Forwarding {
   readonly #store: Store
@@ -20,57 +25,70 @@ export class Forwarding {
   readonly #log: Logger
   readonly #isOurs: (ifname: string) => boolean
   readonly #enabled: boolean
-  readonly #clock: Clock
-  readonly #onOpened: (opened: readonly string[], closed: readonly string[]) => void
+  readonly #setElements: (wanted: readonly NftElement[], unwanted: readonly NftElement[]) => void
+  /** Our bridges that need forwarding. */
+  readonly #bridges = new Map<string, readonly Family[]>()
   /** Host interfaces that we opened: the firewall keeps them from forwarding among themselves. */
-  readonly #opened = new Set<string>()
-  #families = new Set<4 | 6>()
-  #cancelLook: (() => void) | undefined
+  readonly #opened = { 4: new Set<string>(), 6: new Set<string>() }
+  readonly #families = new Set<Family>()
 
   constructor(options: {
     store: Store
     rtnl: Rtnl
     log: Logger
-    clock: Clock
     isOurs: (ifname: string) => boolean
     enabled: boolean
-    /** Told of interfaces that must not forward among themselves from now on, and of those that may again. */
-    onOpened: (opened: readonly string[], closed: readonly string[]) => void
+    /** Puts elements into the firewall and takes others out. */
+    setElements: (wanted: readonly NftElement[], unwanted: readonly NftElement[]) => void
   }) {
-    this.#clock = options.clock
-    this.#onOpened = options.onOpened
     this.#store = options.store
     this.#rtnl = options.rtnl
     this.#log = options.log
     this.#isOurs = options.isOurs
     this.#enabled = options.enabled
+    this.#setElements = options.setElements
   }
 
   /** True when packets of the family are forwarded on every interface already. */
-  isGlobal(family: 4 | 6): boolean {
+  isGlobal(family: Family): boolean {
     try {
-      return readSysctl(family === 4 ? 'net/ipv4/ip_forward' : 'net/ipv6/conf/all/forwarding') === '1'
+      return readSysctl(family === 4 ? 'net/ipv4/ip_forward' : IPV6_ALL) === '1'
     } catch {
       return false
     }
   }
 
   /** Opens a bridge of ours, and the host's interfaces when this is the first bridge of the family. */
-  openBridge(bridge: string, families: readonly (4 | 6)[]): void {
-    for (const family of families) {
-      if (!this.#enabled || this.isGlobal(family)) continue
-      this.#set(bridge, family, false)
-      if (this.#families.has(family)) continue
-      this.#families.add(family)
-      const links = this.#rtnl
-        .links()
-        .filter((l) => !l.loopback && l.up && l.master === 0 && !this.#isOurs(l.name) && !l.alias.startsWith('causeway:'))
-      for (const link of links) this.#set(link.name, family, true)
-      if (links.length > 0)
-        this.#log.info(`IPv${family} forwarding enabled on single interfaces; the host's own setting is untouched`, {
-          interfaces: links.map((l) => l.name),
-        })
+  openBridge(bridge: string, families: readonly Family[]): void {
+    if (!this.#enabled) return
+    this.#bridges.set(bridge, families)
+    for (const family of families) this.#open(bridge, family)
+  }
+
+  /** A bridge of ours has gone. */
+  closeBridge(bridge: string): void {
+    this.#bridges.delete(bridge)
+  }
+
+  #open(bridge: string, family: Family): void {
+    if (this.isGlobal(family) && !this.#isOwnSwitch(family)) {
+      if (!this.#families.has(family)) this.#forget(family)
+      return
     }
+    this.#set(bridge, family, false)
+    if (this.#families.has(family)) return
+    this.#families.add(family)
+    const links = this.#hostLinks()
+    for (const name of links) this.#set(name, family, true)
+    if (links.length > 0)
+      this.#log.info(`IPv${family} forwarding enabled on single interfaces; the host's own setting is untouched`, { interfaces: links })
+  }
+
+  #hostLinks(): string[] {
+    return this.#rtnl
+      .links()
+      .filter((l) => !l.loopback && l.up && l.master === 0 && !this.#isOurs(l.name) && !l.alias.startsWith('causeway:'))
+      .map((l) => l.name)
   }
 
   /** A host interface appeared later. */
@@ -78,36 +96,91 @@ export class Forwarding {
     for (const family of this.#families) if (!this.#isOurs(name) && !this.isGlobal(family)) this.#set(name, family, true)
   }
 
-  #set(dev: string, family: 4 | 6, remember: boolean): void {
+  /** Somebody made the host a router for everybody: what we opened one by one is open anyway, and stays so when we go. */
+  hostForwards(family: Family): void {
+    if (this.isGlobal(family) && !this.#isOwnSwitch(family)) this.#forget(family)
+  }
+
+  /** The whole host forwards because we had to switch it on, see {@link #openIpv6Globally}. */
+  #isOwnSwitch(family: Family): boolean {
+    return family === 6 && this.#store.get(`${KEY.sysctls}${IPV6_ALL}`) !== undefined
+  }
+
+  #forget(family: Family): void {
+    for (const [key] of this.#store.list(KEY.sysctls)) if (key.startsWith(`${KEY.sysctls}net/ipv${family}/conf/`)) this.#store.remove(key)
+    this.#setElements(
+      [],
+      [...this.#opened[family]].map((dev) => openedElement(family, dev)),
+    )
+    this.#opened[family].clear()
+    this.#families.delete(family)
+  }
+
+  /**
+   * Looks at one interface, or at all when `dev` is empty, after somebody switched forwarding off there, and opens what must be open.
+   * Returns what was wrong.
+   */
+  repair(family: Family, dev = ''): Finding[] {
+    const findings: Finding[] = []
+    if (!this.#enabled || this.isGlobal(family)) return findings
+    const bridges = [...this.#bridges].filter(([name, families]) => families.includes(family) && (dev === '' || dev === name))
+    const look = (name: string, remember: boolean) => {
+      if (this.#set(name, family, remember)) findings.push({ subject: name, wrong: `IPv${family} forwarding is off` })
+    }
+    for (const [name] of bridges) look(name, false)
+    if (bridges.length > 0 && !this.#families.has(family)) {
+      this.#families.add(family)
+      for (const name of this.#hostLinks()) look(name, true)
+    } else for (const name of this.#opened[family]) if (dev === '' || dev === name) look(name, true)
+    return findings
+  }
+
+  /** Returns whether it had to be switched. */
+  #set(dev: string, family: Family, remember: boolean): boolean {
     // IPv6 routes per interface only since 6.17 (force_forwarding); before that there is the global switch alone
     const path = family === 4 ? `net/ipv4/conf/${dev}/forwarding` : `net/ipv6/conf/${dev}/force_forwarding`
     try {
       const before = readSysctl(path)
+      const known = this.#store.get(KEY.sysctls + path) !== undefined
       if (before === '1') {
-        if (this.#store.get(KEY.sysctls + path) !== undefined) this.#noteOpened(dev)
-        return
+        if (known) this.#guard(family, dev)
+        return false
       }
       if (remember) {
-        this.#store.put(KEY.sysctls + path, before)
-        this.#noteOpened(dev)
+        // nothing may pass between opening and guarding
+        this.#guard(family, dev)
+        if (!known) this.#store.put(KEY.sysctls + path, before)
       }
       writeSysctl(path, '1')
+      return true
     } catch (error) {
-      if (family === 6) this.#openIpv6Globally()
-      else this.#log.warn('cannot enable forwarding', { interface: dev, error: messageOf(error) })
+      if (family === 4) {
+        this.#log.warn('cannot enable forwarding', { interface: dev, error: messageOf(error) })
+        return false
+      }
+      if (remember) this.#guard(family, dev)
+      return this.#openIpv6Globally()
     }
   }
 
-  #openIpv6Globally(): void {
-    const path = 'net/ipv6/conf/all/forwarding'
+  #guard(family: Family, dev: string): void {
+    if (this.#opened[family].has(dev)) return
+    this.#setElements([openedElement(family, dev)], [])
+    this.#opened[family].add(dev)
+  }
+
+  #openIpv6Globally(): boolean {
+    const path = IPV6_ALL
     try {
       const before = readSysctl(path)
-      if (before === '1') return
+      if (before === '1') return false
       this.#store.put(KEY.sysctls + path, before)
       writeSysctl(path, '1')
       this.#log.warn('this kernel cannot forward IPv6 on single interfaces: forwarding was enabled for the whole host')
+      return true
     } catch (error) {
       this.#log.warn('cannot enable IPv6 forwarding', { error: messageOf(error) })
+      return false
     }
   }
 
@@ -122,30 +195,9 @@ export class Forwarding {
       }
       this.#store.remove(key)
     }
-    this.#forgetOpened()
+    this.#opened[4].clear()
+    this.#opened[6].clear()
+    this.#bridges.clear()
     this.#families.clear()
-  }
-
-  #noteOpened(dev: string): void {
-    if (this.#opened.has(dev)) return
-    this.#opened.add(dev)
-    this.#onOpened([dev], [])
-    this.#cancelLook ??= this.#clock.after(LOOK_MS, () => this.#look())
-  }
-
-  /** The administrator may make the host a router at any time; the kernel tells nobody, so we look. */
-  #look(): void {
-    this.#cancelLook = undefined
-    if (this.#opened.size === 0) return
-    if (this.isGlobal(4)) this.#forgetOpened()
-    else this.#cancelLook = this.#clock.after(LOOK_MS, () => this.#look())
-  }
-
-  #forgetOpened(): void {
-    this.#cancelLook?.()
-    this.#cancelLook = undefined
-    const closed = [...this.#opened]
-    this.#opened.clear()
-    if (closed.length > 0) this.#onOpened([], closed)
   }
 }

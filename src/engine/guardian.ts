@@ -5,8 +5,8 @@
 import { messageOf } from '../base/errors.ts'
 import type { Clock, Logger } from '../base/ports.ts'
 import { type KernelEvent, type KernelWatch, watchKernel } from '../kernel/watch.ts'
-import type { Link } from '../model/kernel-state.ts'
-import { planLink } from '../plan/links.ts'
+import type { Link, Route } from '../model/kernel-state.ts'
+import { connectedRoute, planLink } from '../plan/links.ts'
 import type { Reactor } from '../sys/reactor.ts'
 import type { Controller } from './controller.ts'
 
@@ -23,6 +23,8 @@ export class Guardian {
   readonly #pid: number
   readonly #onForeignRules: () => void
   readonly #suspects = new Set<string>()
+  /** `family interface`: forwarding was switched off there. */
+  readonly #closed = new Set<string>()
   #watch: KernelWatch | undefined
   /** Tables named since the last commit notice. */
   readonly #touched = new Set<string>()
@@ -48,9 +50,14 @@ export class Guardian {
   }
 
   start(reactor: Reactor): void {
-    this.#watch = watchKernel(reactor, undefined, ['link', 'addr4', 'addr6', 'route4', 'route6', 'nft'], (events) => {
-      for (const event of events) this.#see(event)
-    })
+    this.#watch = watchKernel(
+      reactor,
+      undefined,
+      ['link', 'addr4', 'addr6', 'route4', 'route6', 'netconf4', 'netconf6', 'nft'],
+      (events) => {
+        for (const event of events) this.#see(event)
+      },
+    )
   }
 
   close(): void {
@@ -83,6 +90,13 @@ export class Guardian {
         return
       case 'route':
         if (event.route.dev === undefined || !host.isWanted(event.route.dev)) this.#controller.hostRoutes.forget()
+        else if (event.change === 'delete' && this.#isConnected(event.route)) this.#suspect(event.route.dev)
+        return
+      case 'forwarding':
+        if (event.on && event.dev === '') forwarding.hostForwards(event.family)
+        if (event.on) return
+        this.#closed.add(`${event.family} ${event.dev}`)
+        this.#look()
         return
       case 'nft':
         // what changed comes first, who did it comes last
@@ -109,6 +123,12 @@ export class Guardian {
     this.#culprit = `${process || 'a program'} (pid ${pid})`
     this.#lookFirewall = true
     this.#look()
+  }
+
+  /** The route that belongs to an address which we want there. */
+  #isConnected(route: Route): boolean {
+    const addresses = this.#controller.host.wanted(route.dev ?? '')?.addresses ?? []
+    return addresses.some((addr) => connectedRoute(addr).dst === route.dst)
   }
 
   #foreignRulesChanged(): void {
@@ -157,9 +177,15 @@ export class Guardian {
       this.#controller.repairFirewall(this.#culprit)
       this.#culprit = ''
     }
+    for (const place of this.#closed) {
+      const [family, dev = ''] = place.split(' ')
+      this.#controller.repairForwarding(family === '6' ? 6 : 4, dev)
+    }
+    this.#closed.clear()
     if (this.#lookAll) {
       this.#lookAll = false
       this.#controller.repairLinks()
+      for (const family of [4, 6] as const) this.#controller.repairForwarding(family, '')
     } else if (names.length > 0) this.#controller.repairLinks(names)
   }
 }

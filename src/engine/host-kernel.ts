@@ -5,7 +5,7 @@
 import { hasCode, messageOf } from '../base/errors.ts'
 import type { Logger } from '../base/ports.ts'
 import type { Rtnl } from '../kernel/types.ts'
-import type { Address, Link } from '../model/kernel-state.ts'
+import type { Address, Link, Route } from '../model/kernel-state.ts'
 import { type Finding, type LinkPlan, nothingObserved, type Observed, planLink } from '../plan/links.ts'
 import type { WantedLink, WantedSysctl } from '../plan/wanted.ts'
 import { readSysctl, writeSysctl } from '../sys/sysctl.ts'
@@ -132,11 +132,14 @@ export class HostKernel {
   /** What the kernel holds for one name, read now. */
   observe(name: string): Observed {
     const link = this.rtnl.link(name)
-    const addresses = link === undefined || link.kind === 'veth' ? [] : this.rtnl.addresses({ dev: name })
+    const routed = link !== undefined && link.kind !== 'veth'
+    const addresses = routed ? this.rtnl.addresses({ dev: name }) : []
+    const routes = routed ? this.rtnl.routes({ dev: name }) : []
     return {
       link: (n) => (n === name ? link : undefined),
       nameOf: (index) => this.rtnl.nameOf(index),
       addressesOf: (n) => (n === name ? addresses : []),
+      routesOf: (n) => (n === name ? routes : []),
     }
   }
 
@@ -154,7 +157,19 @@ export class HostKernel {
       if (list) list.push(address)
       else addresses.set(address.dev, [address])
     }
-    return { link: (n) => byName.get(n), nameOf: (i) => byIndex.get(i), addressesOf: (n) => addresses.get(n) ?? [] }
+    const routes = new Map<string, Route[]>()
+    for (const route of this.rtnl.routes()) {
+      if (route.dev === undefined) continue
+      const list = routes.get(route.dev)
+      if (list) list.push(route)
+      else routes.set(route.dev, [route])
+    }
+    return {
+      link: (n) => byName.get(n),
+      nameOf: (i) => byIndex.get(i),
+      addressesOf: (n) => addresses.get(n) ?? [],
+      routesOf: (n) => routes.get(n) ?? [],
+    }
   }
 
   /**

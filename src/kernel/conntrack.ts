@@ -22,7 +22,7 @@ import {
   writeStatsQuery,
 } from '../wire/ctnetlink.ts'
 
-export { type Flow, type FlowFilter, STATUS_DST_NAT } from '../wire/ctnetlink.ts'
+export { type Flow, type FlowFilter, STATUS_DST_NAT, STATUS_SRC_NAT } from '../wire/ctnetlink.ts'
 
 function list(socket: NetlinkSocket, filter: FlowFilter): Flow[] {
   const family = familyOfFilter(filter)
@@ -79,6 +79,15 @@ export class Conntrack {
   /** Deletes what a container's address takes part in: flows that it opened, and flows that it answers under whatever address. */
   flushAddress(ip: Ip): void {
     this.deleteFlows([{ origSrc: ip }, { replySrc: ip }])
+  }
+
+  /** Deletes the entries that `isMeant` says yes to; it is told whether an address is this host's own. Costs a dump of the whole table. */
+  deleteWhere(isMeant: (flow: Flow, isLocal: (ip: Ip) => boolean) => boolean): void {
+    if (isEmpty(this.#socket)) return
+    const local = hostAddresses(this.#ns)
+    const isLocal = (ip: Ip) => local.has(ip)
+    const gone = list(this.#socket, {}).filter((flow) => isMeant(flow, isLocal))
+    if (gone.length > 0) remove(this.#socket, gone)
   }
 
   /**

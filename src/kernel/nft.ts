@@ -38,6 +38,8 @@ const FAMILIES = ['inet', 'bridge'] as const
 type OurFamily = (typeof FAMILIES)[number]
 
 const NLM_F_CREATE = 0x400
+/** On a host where others commit all the time we take what is there after so many tries: the next notice leads to another look. */
+const APPLY_TRIES = 5
 const NFTA_TABLE_NAME = 1
 /** The table's name has number 1 in every request for rules, chains and sets. */
 const NFTA_ANY_TABLE = 1
@@ -114,16 +116,38 @@ export class Nft {
    * type (another version of us made it), the tables are made anew in the same transaction, without elements: diff them afterwards.
    */
   ensureTables(text: string): void {
+    // what is read back must be what we wrote: another program's commit in between would pass for ours
+    for (let tries = 0; tries < APPLY_TRIES; tries++) {
+      const before = this.#generation()
+      this.#apply(text)
+      this.#intactAt = this.#generation()
+      this.#applied = this.#snapshot()
+      if (this.#intactAt === before + 1 && this.#generation() === this.#intactAt) return
+    }
+  }
+
+  #apply(text: string): void {
     try {
-      this.run(text)
+      this.run(text + this.#strangersAway(text))
     } catch (error) {
       // libnftables compares types itself before the kernel does; if the text is at fault, the second try fails too and changes nothing.
       if (!isErrno(error, 'EEXIST') && !hasCode(error, 'invalid')) throw error
       const fresh = FAMILIES.map((family) => `add table ${family} ${TABLE}\ndelete table ${family} ${TABLE}\n`).join('')
       this.run(fresh + text)
     }
-    this.#intactAt = this.#generation()
-    this.#applied = this.#snapshot()
+  }
+
+  /** Commands that delete the chains in our tables which the text does not declare: put there by others, or by another version of us. */
+  #strangersAway(text: string): string {
+    const declared = new Set<string>()
+    let table = ''
+    for (const line of text.split('\n')) {
+      table = /^table (\S+)/.exec(line)?.[1] ?? table
+      const chain = /^ +chain (\S+)/.exec(line)?.[1]
+      if (chain !== undefined) declared.add(`${table} ${chain}`)
+    }
+    const strangers = [...this.#snapshot().keys()].filter((chain) => !declared.has(chain))
+    return strangers.map((chain) => `delete chain ${chain.replace(' ', ` ${TABLE} `)}\n`).join('')
   }
 
   /**

@@ -19,10 +19,13 @@ import {
   RTM_NEWADDR,
   RTM_NEWLINK,
   RTM_NEWNEIGH,
+  RTM_NEWNETCONF,
   RTM_NEWROUTE,
   RTNLGRP_IPV4_IFADDR,
+  RTNLGRP_IPV4_NETCONF,
   RTNLGRP_IPV4_ROUTE,
   RTNLGRP_IPV6_IFADDR,
+  RTNLGRP_IPV6_NETCONF,
   RTNLGRP_IPV6_ROUTE,
   RTNLGRP_LINK,
   RTNLGRP_NEIGH,
@@ -30,10 +33,11 @@ import {
 import { decodeAddress } from '../wire/rtnetlink-addr.ts'
 import { decodeLink, type LinkMessage, RTEXT_FILTER_SKIP_STATS, writeLink } from '../wire/rtnetlink-link.ts'
 import { decodeNeighbour } from '../wire/rtnetlink-neigh.ts'
+import { decodeNetconf, NETCONFA_IFINDEX_DEFAULT } from '../wire/rtnetlink-netconf.ts'
 import { decodeRoute, RTM_F_CLONED } from '../wire/rtnetlink-route.ts'
 import { type NameOf, toAddress, toBridgePort, toLink, toNeighbour, toRoute } from './decode.ts'
 
-export type WatchGroup = 'link' | 'addr4' | 'addr6' | 'route4' | 'route6' | 'neigh' | 'nft'
+export type WatchGroup = 'link' | 'addr4' | 'addr6' | 'route4' | 'route6' | 'neigh' | 'netconf4' | 'netconf6' | 'nft'
 export type Change = 'new' | 'delete'
 
 export type KernelEvent =
@@ -43,6 +47,8 @@ export type KernelEvent =
   | { readonly kind: 'addr'; readonly change: Change; readonly addr: Address }
   | { readonly kind: 'route'; readonly change: Change; readonly route: Route }
   | { readonly kind: 'neigh'; readonly change: Change; readonly neigh: Neighbour }
+  /** Forwarding of an interface (or of all: `dev` is '') was switched. */
+  | { readonly kind: 'forwarding'; readonly family: 4 | 6; readonly dev: string; readonly on: boolean }
   /** Something in nftables changed. `table` where the message names one; the commit notice names the process instead. */
   | { readonly kind: 'nft'; readonly table?: string; readonly pid?: number; readonly process?: string }
   /** Notifications were lost: read everything again. */
@@ -59,6 +65,8 @@ const GROUP_NUMBER: Readonly<Record<Exclude<WatchGroup, 'nft'>, number>> = {
   route4: RTNLGRP_IPV4_ROUTE,
   route6: RTNLGRP_IPV6_ROUTE,
   neigh: RTNLGRP_NEIGH,
+  netconf4: RTNLGRP_IPV4_NETCONF,
+  netconf6: RTNLGRP_IPV6_NETCONF,
 }
 const NFNLGRP_NFTABLES = 7
 const RECEIVE_BYTES = 8 << 20
@@ -171,6 +179,12 @@ class RouteDecoder implements Decoder {
         const m = decodeNeighbour(payload)
         const neigh = m.family === PF_BRIDGE ? undefined : toNeighbour(m, this.#nameOf)
         return neigh && { kind: 'neigh', change: type === RTM_NEWNEIGH ? 'new' : 'delete', neigh }
+      }
+      case RTM_NEWNETCONF: {
+        const conf = decodeNetconf(payload)
+        if (conf.forwarding === undefined || conf.ifindex === NETCONFA_IFINDEX_DEFAULT) return undefined
+        const dev = conf.ifindex > 0 ? this.#nameOf(conf.ifindex) : ''
+        return { kind: 'forwarding', family: conf.family, dev, on: conf.forwarding }
       }
       default:
         return undefined

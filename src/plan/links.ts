@@ -2,7 +2,8 @@
  * Compares wanted links with observed ones (pure). From an empty observation the plan is creation; from a healthy one it is
  * empty; in between it is repair, and each step comes with a sentence that says what was wrong.
  */
-import type { Address, Link, LinkSettings, Step } from '../model/kernel-state.ts'
+import { cidrOf, splitPrefix } from '../base/address.ts'
+import type { Address, Link, LinkSettings, Route, Step } from '../model/kernel-state.ts'
 import type { WantedLink } from './wanted.ts'
 
 export interface Observed {
@@ -10,6 +11,8 @@ export interface Observed {
   /** Name of the link with this index. */
   nameOf(index: number): string | undefined
   addressesOf(name: string): readonly Address[]
+  /** Routes over a link, main table. Absent: not looked at. */
+  routesOf?(name: string): readonly Route[]
 }
 
 export interface Finding {
@@ -92,6 +95,22 @@ export function planLink(want: WantedLink, have: Observed, plan: LinkPlan = { st
       differs(`address ${addr.address} is not ours`)
     }
   }
+  // the kernel makes these routes itself, once: with the address, and when the link comes up
+  const routes = link.up ? have.routesOf?.(spec.name) : undefined
+  if (routes !== undefined)
+    for (const addr of want.addresses) {
+      const route = connectedRoute(addr)
+      if (!present.has(addr.address) || routes.some((r) => r.dst === route.dst)) continue
+      plan.steps.push({ op: 'route.replace', route })
+      differs(`route to ${route.dst} is missing`)
+    }
   for (const text of wrong) plan.findings.push({ subject: spec.name, wrong: text })
   return plan
+}
+
+/** The route that the kernel makes for an address (net/ipv4/fib_frontend.c fib_add_ifaddr, net/ipv6/addrconf.c addrconf_prefix_route). */
+export function connectedRoute(addr: Address): Route {
+  const { ip, length } = splitPrefix(addr.address)
+  const common = { dst: cidrOf(ip, length), dev: addr.dev, protocol: 'kernel' } as const
+  return ip.includes(':') ? { ...common, family: 6, metric: 256 } : { ...common, family: 4, src: ip, scope: 'link' }
 }

@@ -40,6 +40,8 @@ const F_IP_DST = 2
 const F_PROTO_NUM = 8
 const F_PROTO_DST_PORT = 32
 
+/** IPS_SRC_NAT: the flow's source was translated. */
+export const STATUS_SRC_NAT = 1 << 4
 /** IPS_DST_NAT: the flow's destination was translated. */
 export const STATUS_DST_NAT = 1 << 5
 

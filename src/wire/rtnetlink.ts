@@ -16,6 +16,7 @@ export const RTM_GETNEIGH = 30
 export const RTM_NEWRULE = 32
 export const RTM_DELRULE = 33
 export const RTM_GETRULE = 34
+export const RTM_NEWNETCONF = 80
 
 /** Multicast groups, as numbers for NETLINK_ADD_MEMBERSHIP. */
 export const RTNLGRP_LINK = 1
@@ -26,6 +27,8 @@ export const RTNLGRP_IPV6_IFADDR = 9
 export const RTNLGRP_IPV6_ROUTE = 11
 export const RTNLGRP_IPV4_RULE = 8
 export const RTNLGRP_IPV6_RULE = 19
+export const RTNLGRP_IPV4_NETCONF = 24
+export const RTNLGRP_IPV6_NETCONF = 25
 
 export const PF_UNSPEC = 0
 export const PF_INET = 2

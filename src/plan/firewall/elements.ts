@@ -50,6 +50,11 @@ export interface FirewallPort {
   readonly routed: boolean
 }
 
+/** A host interface on which forwarding was switched on for our networks alone. */
+export function openedElement(family: 4 | 6, dev: string): NftElement {
+  return { set: `opened${family}`, key: ifname(dev), comment: 'forwards for containers only' }
+}
+
 /** Legacy link: `from` may call `proto`/`port` of `to` although icc=false; answers belong to the flow. */
 export interface FirewallLink {
   readonly bridge: string
@@ -94,14 +99,6 @@ export function networkElements(n: FirewallNetwork): NftElement[] {
   }
   if (natted) out.push({ set: 'natted', key: bridge, comment })
   return out
-}
-
-/**
- * A host interface on which we switched forwarding on for our networks' sake, on a host that does not forward: between two of these the
- * host still forwards nothing.
- */
-export function openedElement(name: string): NftElement {
-  return { set: 'opened', key: ifname(name) }
 }
 
 /** Source guard of one bridge port; nothing when the guard is off. */

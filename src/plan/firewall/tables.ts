@@ -65,7 +65,8 @@ const INET_SETS = `
   set bridges { type ifname; }
   set own { type ifname . ifname; }
   set natted { type ifname; }
-  set opened { type ifname; }
+  set opened4 { type ifname; }
+  set opened6 { type ifname; }
   map from { type ifname : verdict; }
   map into { type ifname : verdict; }
   map pairs { type ifname . ifname : verdict; }
@@ -103,7 +104,13 @@ const INET_CHAINS: readonly Chain[] = [
   [
     'forward',
     'type filter hook forward priority filter - 1',
-    ['iifname vmap @from', 'oifname vmap @into', `iifname @opened oifname @opened ${drop('drop_uplinks')}`],
+    [
+      'iifname vmap @from',
+      'oifname vmap @into',
+      // Interfaces on which we switched forwarding on: the host is no router for others because of us.
+      `meta nfproto ipv4 iifname @opened4 ${drop('drop_uplinks')}`,
+      `meta nfproto ipv6 iifname @opened6 ${drop('drop_uplinks')}`,
+    ],
   ],
   [
     'ours',
