@@ -18,7 +18,6 @@ function sh(command: string): string {
 
 // the card `cwcard0` and what is plugged into the same switch: another host, 10.10.126.71
 sh('ip netns del cwseed-other 2>/dev/null || true; ip netns add cwseed-other')
-after(() => sh('ip netns del cwseed-other'))
 sh('ip link add cwcard0 type veth peer name eth0 netns cwseed-other')
 sh('ip -n cwseed-other addr add 10.10.126.71/24 dev eth0 && ip -n cwseed-other link set eth0 up && ip -n cwseed-other link set lo up')
 sh(
@@ -33,6 +32,7 @@ after(async () => {
   assert.deepEqual(await lab.close(), [])
   assert.match(sh('ip -o addr show br0'), /10\.10\.126\.101\/24/, 'somebody else’s bridge stays as it was')
   assert.match(sh('bridge link show dev cwcard0'), /master br0/)
+  sh('ip netns del cwseed-other')
 })
 
 test('containers are in the host’s own subnet, from the slice that fixed-cidr names, and other hosts reach them directly', async () => {
