@@ -27,6 +27,8 @@ export interface EndpointFacts {
   readonly ipv6: Ip | ''
   readonly linkLocalIps: readonly Ip[]
   readonly sysctls: readonly { readonly path: string; readonly value: string }[]
+  /** The kernel bridges translated packets too (br_netfilter is on). */
+  readonly bridgeNetfilter: boolean
   /** Descriptor of the sandbox's namespace. */
   readonly netnsFd: number
 }

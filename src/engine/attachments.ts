@@ -27,9 +27,12 @@ type Candidate = GatewayCandidate & { readonly at: Attached }
 
 export class Attachments {
   readonly #networks: Networks
+  readonly #bridgeNetfilter: () => boolean
 
-  constructor(networks: Networks) {
+  /** `bridgeNetfilter` says whether br_netfilter is on now: another engine may load it at any time. */
+  constructor(networks: Networks, bridgeNetfilter: () => boolean = () => false) {
     this.#networks = networks
+    this.#bridgeNetfilter = bridgeNetfilter
   }
 
   /** Endpoints whose network is known, in the order of attachment. */
@@ -123,6 +126,7 @@ export class Attachments {
       ipv6: e.ipv6,
       linkLocalIps: parseLinkLocal(e.settings),
       sysctls: endpointSysctls(e.settings.driverOpts?.[OPTION.endpointSysctls], e.ifname),
+      bridgeNetfilter: netnsFd >= 0 && this.#bridgeNetfilter(),
       netnsFd,
     })
   }

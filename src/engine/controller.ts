@@ -87,7 +87,10 @@ export class Controller implements NetworkController {
     })
     this.#statics = new StaticAddresses(this.networks, ipam)
     this.registry = new SandboxRegistry(env.store)
-    this.#attachments = new Attachments(this.networks)
+    this.#attachments = new Attachments(
+      this.networks,
+      () => tryReadSysctl('net/bridge/bridge-nf-call-iptables') === '1' || tryReadSysctl('net/bridge/bridge-nf-call-ip6tables') === '1',
+    )
     this.files = new SandboxFiles({
       config,
       attachments: this.#attachments,

@@ -196,13 +196,14 @@ test('hairpin: a container reaches published ports by the host, its own, a neigh
   await lab.api('DELETE', '/networks/elsewhere')
 })
 
-test('hairpin to a neighbour and to another network works with br_netfilter on, as Docker and Kubernetes leave it', async (t) => {
+test('hairpin to itself, a neighbour and another network works with br_netfilter on, as Docker and Kubernetes leave it', async (t) => {
   if ((await bridgeNetfilter(1)).code !== 0) return t.skip('br_netfilter is not loaded')
   await web('nf1', 'dual', { '80/tcp': [{ HostPort: '8096' }] })
   await web('nf2', 'four', { '80/tcp': [{ HostPort: '8097' }] })
   await lab.run('nf3', { networks: ['dual'] })
   const place = await site.inside('nf3')
-  for (const ip of [H4, H6]) assert.match(await site.ask(place, 'tcp', ip, 8096), / nf1$/, ip)
+  for (const from of [place, await site.inside('nf1')])
+    for (const ip of [H4, H6]) assert.match(await site.ask(from, 'tcp', ip, 8096), / nf1$/, ip)
   assert.match(await site.ask(place, 'tcp', H4, 8097), / nf2$/)
   await bridgeNetfilter(0)
   await remove('nf1', 'nf2', 'nf3')

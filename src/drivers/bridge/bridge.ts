@@ -155,7 +155,8 @@ export const bridgeDriver: Driver = {
           up: true,
           alias,
           ...mtu,
-          ...(config.icc ? {} : { port: { isolated: true } }),
+          // with br_netfilter a container's call of its own published port never leaves the bridge: it must go back out of the same port
+          ...(config.icc ? (endpoint.bridgeNetfilter ? { port: { hairpin: true } } : {}) : { port: { isolated: true } }),
           addrGenMode: 'none',
         },
         addresses: [],
