@@ -13,6 +13,7 @@ import type {
   EngineEvent,
   EventBus,
   ExecInfo,
+  ExecStartOptions,
   ImageService,
   ImageSummary,
   Volume,
@@ -492,10 +493,15 @@ export class MemoryContainers implements ContainerService {
     this.execs.set(id, { id, containerId: container.id, config, running: false, exitCode: null, pid: 0 })
     return id
   }
-  async execStart(execId: string, options: { detach: boolean }): Promise<AttachSession | undefined> {
+  async execStart(execId: string, options: ExecStartOptions): Promise<AttachSession | undefined> {
     const exec = this.execInspect(execId)
     if (exec.exitCode !== null || exec.running) throw new NetError('conflict', `exec command ${execId} has already run`)
     this.execs.set(execId, { ...exec, running: true, pid: 99 })
+    options.onLaunch?.()
+    if (exec.config.Cmd?.[0] === 'no-such-program') {
+      this.execs.set(execId, { ...exec, running: false, exitCode: 127 })
+      throw new NetError('invalid', 'OCI runtime exec failed: exec: "no-such-program": executable file not found in $PATH: unknown')
+    }
     if (options.detach) return undefined
     const words = (exec.config.Cmd ?? []).slice(1).join(' ')
     const session = echoSession(exec.config.Tty === true, [

@@ -74,6 +74,9 @@ export function takeSocket(exchange: Exchange): Wire {
   }
 }
 
+/** Without a length nobody can tell where the body ends and the new protocol begins. */
+const LENGTH_NEEDED = `${JSON.stringify({ message: 'a request that changes protocols must state its Content-Length, and not send more than 4 MiB' })}\n`
+
 export interface UpgradeFacts {
   readonly protocol: string
   readonly body: Buffer
@@ -93,7 +96,9 @@ export function serveUpgrades(server: Server, serve: (req: IncomingMessage, res:
       .slice(0, 40)
     const length = Number(req.headers['content-length'] ?? 0)
     if (req.headers['transfer-encoding'] !== undefined || !(length <= MAX_JSON_BYTES)) {
-      socket.end('HTTP/1.1 411 Length Required\r\nConnection: close\r\nContent-Length: 0\r\n\r\n')
+      socket.end(
+        `HTTP/1.1 411 Length Required\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: ${LENGTH_NEEDED.length}\r\n\r\n${LENGTH_NEEDED}`,
+      )
       return
     }
     readExactly(socket, head, length, (body, rest) => {

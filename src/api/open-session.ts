@@ -5,11 +5,11 @@ import type { Wire } from './hijack.ts'
 import type { ApiOptions } from './types.ts'
 import { commonHeaders } from './versions.ts'
 
-/** Runs `start`; when it fails, the client gets an ordinary HTTP error and undefined is returned. */
+/** Runs `start`; when it fails, the client gets an ordinary HTTP error and undefined is returned, as when `start` found none to pump. */
 export async function openSession(
   wire: Wire,
   { log, version }: Pick<ApiOptions, 'log' | 'version'>,
-  start: () => Promise<AttachSession>,
+  start: () => Promise<AttachSession | undefined>,
 ): Promise<AttachSession | undefined> {
   try {
     return await start()

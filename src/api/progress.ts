@@ -10,9 +10,13 @@ const MAX_QUEUED_BYTES = 256 * 1024
 
 /**
  * Runs `work` and streams what it reports. A failure before the first line is an ordinary error answer; after it, a last line
- * with `errorDetail`, as Docker's clients expect.
+ * with `errorDetail`, as Docker's clients expect. With `failsInside` every failure is such a line (`docker load`).
  */
-export async function streamProgress(ctx: Context, work: (progress: Progress) => Promise<void>): Promise<Streamed> {
+export async function streamProgress(
+  ctx: Context,
+  work: (progress: Progress) => Promise<void>,
+  options: { readonly failsInside?: boolean } = {},
+): Promise<Streamed> {
   const { res } = ctx
   const begin = (): void => {
     if (!res.headersSent) ctx.begin(200, { 'Content-Type': 'application/json' })
@@ -30,7 +34,8 @@ export async function streamProgress(ctx: Context, work: (progress: Progress) =>
     res.end()
   } catch (error) {
     if (ctx.signal.aborted) return STREAMED
-    if (!res.headersSent) throw error
+    if (!res.headersSent && !options.failsInside) throw error
+    begin()
     const { message } = toHttpError(error)
     res.end(`${JSON.stringify({ errorDetail: { message }, error: message })}\r\n`)
   }

@@ -12,7 +12,6 @@ import type { Link, MountPoint } from './record.ts'
 import type { Registry } from './registry.ts'
 import { restartPolicyOf } from './restart.ts'
 import { parseSignal } from './signals.ts'
-import { mergeEnv } from './spec.ts'
 import type { ContainerConfig, CreateRequest, EndpointSettingsJson, HostConfig, ImageSummary, VolumeService } from './types.ts'
 
 /** Smallest memory limit that Docker accepts: the runtime itself needs it. */
@@ -34,6 +33,13 @@ function list(value: string[] | string | null | undefined): string[] {
   return value === null || value === undefined ? [] : typeof value === 'string' ? [value] : value
 }
 
+/** Own variables, then the image's that they do not name. An own one without `=` stays: it takes a variable away at every start. */
+function configEnv(own: readonly string[], image: readonly string[]): string[] {
+  const nameOf = (entry: string) => entry.split('=', 1)[0]
+  const named = new Set(own.map(nameOf))
+  return [...own, ...image.filter((entry) => !named.has(nameOf(entry)))]
+}
+
 /** The image's defaults below the request's own values. */
 export function mergeConfig(own: ContainerConfig, image: ContainerConfig): ContainerConfig {
   // an own entrypoint clears the image's command: that was written for the image's entrypoint
@@ -43,7 +49,7 @@ export function mergeConfig(own: ContainerConfig, image: ContainerConfig): Conta
   const health = own.Healthcheck?.Test?.length ? own.Healthcheck : { ...image.Healthcheck, ...own.Healthcheck }
   return {
     ...own,
-    Env: mergeEnv(image.Env ?? [], own.Env ?? []),
+    Env: configEnv(own.Env ?? [], image.Env ?? []),
     Cmd: cmd.length > 0 ? cmd : null,
     Entrypoint: entrypoint.length > 0 && entrypoint[0] !== '' ? entrypoint : null,
     WorkingDir: own.WorkingDir || image.WorkingDir || '',

@@ -10,7 +10,7 @@ import type { Entry, Registry } from './registry.ts'
 import { buildExecProcess, specJson } from './spec.ts'
 import { execFacts } from './start-facts.ts'
 import { StreamHub } from './stream-hub.ts'
-import type { AttachSession, ExecConfig, ExecInfo } from './types.ts'
+import type { AttachSession, ExecConfig, ExecInfo, ExecStartOptions } from './types.ts'
 
 interface Exec {
   readonly id: string
@@ -83,7 +83,7 @@ export class Execs {
   }
 
   /** Starts it; a session unless detached. Throws `conflict` when it ran before. */
-  async start(id: string, options: { detach: boolean; tty?: boolean; consoleSize?: [number, number] }): Promise<AttachSession | undefined> {
+  async start(id: string, options: ExecStartOptions): Promise<AttachSession | undefined> {
     const exec = this.#get(id)
     const { entry, config } = exec
     if (exec.state !== 'created')
@@ -106,6 +106,7 @@ export class Execs {
           onDetach: () => this.#p.emit(entry, 'exec_detach', { execID: exec.id }),
         })
     this.#p.emit(entry, `exec_start: ${(config.Cmd ?? []).join(' ')}`, { execID: exec.id })
+    options.onLaunch?.()
     try {
       await this.#launch(exec, session !== undefined, options.consoleSize ?? config.ConsoleSize ?? undefined)
       return session

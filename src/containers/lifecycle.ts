@@ -102,7 +102,7 @@ export class Lifecycle {
       const status = before.status === 'restarting' ? 'exited' : before.status
       registry.update(entry, { state: { ...before, status, pid: 0, exitCode, error: error.message } })
       entry.hub.abort()
-      entry.notify(false)
+      entry.notify('stopped')
       this.#autoRemove(entry)
       throw error
     }
@@ -222,11 +222,9 @@ export class Lifecycle {
       this.#p.onEnded(entry)
       if (oomKilled) this.#p.emit(entry, 'oom')
       this.#p.emit(entry, 'die', { exitCode: String(exitCode), execDuration: String(Math.max(0, Math.floor(ranMs / 1000))) })
+      entry.notify(restart ? 'restarting' : 'stopped')
       if (restart) this.#scheduleRestart(entry, ranMs)
-      else {
-        entry.notify(false)
-        this.#autoRemove(entry)
-      }
+      else this.#autoRemove(entry)
     })
   }
 
@@ -248,7 +246,7 @@ export class Lifecycle {
     entry.cancelRestart?.()
     entry.cancelRestart = undefined
     this.#p.registry.update(entry, { manuallyStopped: true, state: { ...entry.record.state, status: 'exited' } })
-    entry.notify(false)
+    entry.notify('stopped')
     this.#autoRemove(entry)
     return true
   }

@@ -7,8 +7,11 @@ import type { WaitCondition } from './types.ts'
 
 const PREFIX = 'container/'
 
+/** `stopped`: not running, and no policy is going to start it again. */
+type Condition = WaitCondition | 'stopped'
+
 interface Waiter {
-  readonly condition: WaitCondition
+  readonly condition: Condition
   readonly resolve: (result: { exitCode: number; error?: string }) => void
 }
 
@@ -36,9 +39,9 @@ export class Entry {
     return result
   }
 
-  /** Resolves at the next full stop (a restart by policy is none) or removal. */
-  wait(condition: WaitCondition, signal?: AbortSignal): Promise<{ exitCode: number; error?: string }> {
-    if (condition === 'not-running' && !isRunning(this.record.state)) return Promise.resolve(this.#result())
+  /** Resolves at the next end of its process, also when a policy starts it again after that (as Docker's does), or removal. */
+  wait(condition: Condition, signal?: AbortSignal): Promise<{ exitCode: number; error?: string }> {
+    if ((condition === 'not-running' || condition === 'stopped') && !isRunning(this.record.state)) return Promise.resolve(this.#result())
     return new Promise((resolve, reject) => {
       const onAbort = () => {
         this.waiters.delete(waiter)
@@ -58,9 +61,12 @@ export class Entry {
     })
   }
 
-  notify(removed: boolean): void {
+  notify(event: 'stopped' | 'restarting' | 'removed'): void {
     const result = this.#result()
-    for (const waiter of [...this.waiters]) if (removed || waiter.condition !== 'removed') waiter.resolve(result)
+    for (const waiter of [...this.waiters]) {
+      if (waiter.condition === 'removed' ? event === 'removed' : waiter.condition !== 'stopped' || event !== 'restarting')
+        waiter.resolve(result)
+    }
   }
 
   #result(): { exitCode: number; error?: string } {

@@ -1,14 +1,14 @@
 /**
  * One overlayfs per container: the layers of its image below, a writable layer of its own above.
  *
- *   <root>/rootfs/<container id>/{upper,work,merged}
+ *   <root>/rootfs/<container id>/{upper,work,merged}, and `view` while `docker cp` works on one that does not run
  *   <root>/init/fs    lowest of all layers: the mount points and files that every container needs (/proc, /dev/console, /etc/hosts …),
  *                     so that a runtime that makes them does not show up in `docker diff`
  *
  * The store's `rootfs/<id>` says which image and layers a container stands on; its layers are kept as long as it is there, even when
  * the image is removed by force. A directory without a record is left from a crash and goes at start.
  */
-import { existsSync, lstatSync, mkdirSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { existsSync, lstatSync, mkdirSync, readdirSync, rmdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
 import { NetError } from '../base/errors.ts'
@@ -20,6 +20,7 @@ import { exportRoot, getArchive, type Owner, putArchive, statPath } from './arch
 import type { LayerStore } from './layers.ts'
 import { listChanges, treeSize } from './rootfs-changes.ts'
 import type { ArchiveStat, RootfsChange, RootfsService } from './rootfs-types.ts'
+import { mountView, type ViewMount } from './rootfs-view.ts'
 
 export interface RootfsOptions {
   /** Data root, for example /var/lib/causeway. */
@@ -30,6 +31,8 @@ export interface RootfsOptions {
   readonly image: (imageId: string) => { readonly layers: readonly string[]; readonly size: number }
   /** `/proc/<pid>/root` of a running container: `docker cp` then sees its volumes too, and what it mounted itself. */
   readonly liveRoot?: (containerId: string) => string | undefined
+  /** Volumes and binds of a container, which `docker cp` sees while it does not run too. */
+  readonly mounts?: (containerId: string) => readonly ViewMount[]
   /** The user of the container's configuration, for `docker cp -a`. */
   readonly owner?: (containerId: string) => Owner | undefined
   /** The name to use in errors; the id when absent. */
@@ -116,6 +119,7 @@ export class OverlayRootfs implements RootfsService {
     if (!ID.test(containerId)) return
     this.#wanted.delete(containerId)
     await this.#inTurn(containerId, async () => {
+      await unmountAll(this.#path(containerId, 'view'))
       await unmountAll(this.pathOf(containerId))
       await deleteTree(join(this.#root, containerId))
       this.#options.store.remove(KEY + containerId)
@@ -136,7 +140,7 @@ export class OverlayRootfs implements RootfsService {
     for (const path of listMounts(this.#root).reverse()) {
       const id = path.slice(this.#root.length + 1).split('/')[0] as string
       // one that was mounted since we started, by a restart policy for example, is not left over
-      if (!this.#wanted.has(id) && !this.#uses.has(id)) await unmountAll(path)
+      if ((!this.#wanted.has(id) || path === this.#path(id, 'view')) && !this.#uses.has(id)) await unmountAll(path)
     }
     for (const id of readdirSync(this.#root)) {
       if (!isKnown(id) && !running.has(id)) await deleteTree(join(this.#root, id))
@@ -215,10 +219,25 @@ export class OverlayRootfs implements RootfsService {
     return merged
   }
 
+  async #viewNow(containerId: string): Promise<string> {
+    const mounts = this.#options.mounts?.(containerId) ?? []
+    const merged = this.#mountNow(containerId)
+    if (mounts.length === 0) return merged
+    const view = this.#path(containerId, 'view')
+    if (!existsSync(view) || !isMounted(view)) await mountView(merged, view, mounts)
+    return view
+  }
+
   async #unmountIdle(containerId: string): Promise<void> {
     if (!ID.test(containerId)) return
     await this.#inTurn(containerId, async () => {
-      if (!this.#wanted.has(containerId) && (this.#uses.get(containerId) ?? 0) === 0) await unmountAll(this.pathOf(containerId))
+      if ((this.#uses.get(containerId) ?? 0) > 0) return
+      const view = this.#path(containerId, 'view')
+      if (existsSync(view)) {
+        await unmountAll(view)
+        rmdirSync(view)
+      }
+      if (!this.#wanted.has(containerId)) await unmountAll(this.pathOf(containerId))
     })
   }
 
@@ -249,7 +268,8 @@ export class OverlayRootfs implements RootfsService {
       await this.#unmountIdle(containerId)
     }
     try {
-      return { root: await this.#inTurn(containerId, async () => this.#mountNow(containerId)), release }
+      const open = async () => (live ? this.#viewNow(containerId) : this.#mountNow(containerId))
+      return { root: await this.#inTurn(containerId, open), release }
     } catch (error) {
       await release()
       throw error

@@ -40,6 +40,7 @@ import type {
   EndpointSettingsJson,
   ExecConfig,
   ExecInfo,
+  ExecStartOptions,
   HostConfig,
   LogOptions,
   WaitCondition,
@@ -325,7 +326,7 @@ export class Containers implements ContainerService {
       }
       entry.hub.abort()
       this.#emit(entry, 'destroy')
-      entry.notify(true)
+      entry.notify('removed')
     })
   }
 
@@ -388,7 +389,7 @@ export class Containers implements ContainerService {
     const entry = this.#registry.get(ref)
     const { LogConfig } = entry.record.hostConfig
     if (LogConfig?.Type === 'none') throw new NetError('not-implemented', 'configured logging driver does not support reading')
-    const stopped = options.follow ? entry.wait('not-running', signal).catch(() => {}) : Promise.resolve()
+    const stopped = options.follow ? entry.wait('stopped', signal).catch(() => {}) : Promise.resolve()
     const following = { isLive: () => isRunning(entry.record.state), stopped }
     return readLog(logPathOf(this.#deps.root, entry.record.id), options, following, signal)
   }
@@ -458,10 +459,7 @@ export class Containers implements ContainerService {
     return this.#execs.create(this.#registry.get(ref), config)
   }
 
-  execStart(
-    execId: string,
-    options: { detach: boolean; tty?: boolean; consoleSize?: [number, number] },
-  ): Promise<AttachSession | undefined> {
+  execStart(execId: string, options: ExecStartOptions): Promise<AttachSession | undefined> {
     return this.#execs.start(execId, options)
   }
 

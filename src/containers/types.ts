@@ -223,12 +223,20 @@ export interface ContainerService {
   archivePut(ref: string, path: string, tar: Readable, options: { noOverwriteDirNonDir: boolean; copyUidGid: boolean }): Promise<void>
   execCreate(ref: string, config: ExecConfig): Promise<string>
   /** Undefined session when detached. */
-  execStart(execId: string, options: { detach: boolean; tty?: boolean; consoleSize?: [number, number] }): Promise<AttachSession | undefined>
+  execStart(execId: string, options: ExecStartOptions): Promise<AttachSession | undefined>
   execInspect(execId: string): ExecInfo
   execResize(execId: string, rows: number, columns: number): Promise<void>
   /** Live connect when running, config only when not (Docker's rules and texts). */
   connectNetwork(ref: string, network: string, settings: EndpointSettingsJson): Promise<void>
   disconnectNetwork(ref: string, network: string, force: boolean): Promise<void>
+}
+
+export interface ExecStartOptions {
+  readonly detach: boolean
+  readonly tty?: boolean
+  readonly consoleSize?: [number, number]
+  /** Called once when everything is checked and before the process is made: what fails later is an end of the process, not a refusal. */
+  readonly onLaunch?: () => void
 }
 
 export interface ImageSummary {

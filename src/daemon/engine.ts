@@ -212,7 +212,7 @@ export async function startEngine(config: DaemonConfig, log: Logger, onShutdown:
       containers.close()
       const idle = controller.registry.all().every((record) => record.mode === 'host')
       if (idle) {
-        controller.removeEverything()
+        await controller.removeEverything()
         foreign.removeAccept()
       } else log.info('containers go on; `causeway up` takes them up again', { sandboxes: controller.registry.all().length })
       await controller.close()

@@ -1,10 +1,11 @@
 /** Exec: create, start (hijacked or detached), resize, inspect. */
+import { messageOf } from '../../base/errors.ts'
 import type { ExecConfig } from '../../containers/types.ts'
 import type { Context } from '../context.ts'
 import { created, emptyOk, ok } from '../context.ts'
 import { bool, int, list, object, str, strOrList } from '../decode.ts'
 import { badRequest } from '../errors.ts'
-import { streamContentType } from '../frames.ts'
+import { frame, streamContentType } from '../frames.ts'
 import { openSession } from '../open-session.ts'
 import { pumpSession } from '../pump.ts'
 import { sizeParam } from '../query.ts'
@@ -95,14 +96,28 @@ async function start(ctx: Context, options: ApiOptions): Promise<Answer | Stream
     return emptyOk
   }
   const wire = ctx.hijack()
+  const multiplexed = exec.config.Tty !== true
+  // The head goes out before the process exists, as Docker's does: docker-py loses output that comes in one piece with it. A command
+  // that cannot be run is then told in the stream, and by the exit code.
+  let accepted = false
+  const onLaunch = (): void => {
+    accepted = true
+    wire.accept(streamContentType(multiplexed && wire.upgraded, ctx.version))
+  }
   const session = await openSession(wire, options, async () => {
-    const opened = await containers.execStart(exec.id, request)
-    if (opened === undefined) throw badRequest(`exec ${exec.id} has no streams to attach to`)
-    return opened
+    try {
+      const opened = await containers.execStart(exec.id, { ...request, onLaunch })
+      if (opened === undefined) throw badRequest(`exec ${exec.id} has no streams to attach to`)
+      return opened
+    } catch (error) {
+      if (!accepted) throw error
+      const text = Buffer.from(`${messageOf(error)}\r\n`)
+      wire.socket.end(multiplexed ? frame('stdout', text) : text)
+      wire.input.resume()
+      return undefined
+    }
   })
   if (session === undefined) return STREAMED
-  const multiplexed = !session.tty
-  wire.accept(streamContentType(multiplexed && wire.upgraded, ctx.version))
   await pumpSession(wire, session, { multiplexed, sendInput: exec.config.AttachStdin ?? false, clock })
   return STREAMED
 }

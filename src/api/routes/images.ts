@@ -35,7 +35,7 @@ export function imageRoutes(options: ApiOptions): Route[] {
     {
       method: 'POST',
       path: '/images/load',
-      handler: (ctx) => streamProgress(ctx, (progress) => images.load(ctx.bodyStream, progress)),
+      handler: (ctx) => streamProgress(ctx, (progress) => images.load(ctx.bodyStream, progress), { failsInside: true }),
     },
     {
       method: 'GET',

@@ -38,7 +38,7 @@ export function endpointJson(
     IPAMConfig: ipam === undefined || ipam === null ? null : ipamJson(ipam),
     Links: orNull(settings.Links),
     Aliases: aliasesJson(settings, context),
-    MacAddress: live?.mac ?? '',
+    MacAddress: live?.mac ?? settings.MacAddress ?? '',
     DriverOpts: settings.DriverOpts ?? null,
     ...(version >= 48 ? { GwPriority: settings.GwPriority ?? 0 } : {}),
     NetworkID: live?.networkId ?? context.networkId,
