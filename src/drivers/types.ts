@@ -62,7 +62,9 @@ export interface Driver {
   endpointWanted(network: Network, endpoint: EndpointFacts): EndpointWanted
   /** Default gateways an endpoint could use ('' = none in that family). */
   gatewayOf(network: Network): { ipv4: Ip | ''; ipv6: Ip | '' }
-  /** A name clash with another network, or undefined. */
+  /** The device that a network has for itself, when it has one. */
+  deviceOf?(network: Network): string
+  /** What two networks that claim one device, or overlap, cannot share; undefined when they can live side by side. */
   conflict?(network: Network, other: Network): string | undefined
 }
 

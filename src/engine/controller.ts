@@ -476,12 +476,12 @@ export class Controller implements NetworkController {
   }
 
   /** Takes every trace out of the kernel: bridges, tables, sysctls. For `causeway down --all`, when no container runs any more. */
-  removeEverything(): void {
+  async removeEverything(): Promise<void> {
     for (const network of this.networks.list()) {
       if (network.configOnly) continue
       this.#withdrawAdopted(this.networks.driverOf(network).networkWanted(network).links)
     }
-    this.host.releaseNow(this.host.wantedNames())
+    await this.host.release(this.host.wantedNames())
     this.forwarding.restore()
     this.firewall.removeAll()
   }

@@ -88,10 +88,12 @@ export class Guardian {
         if (event.change === 'delete' && host.wanted(event.addr.dev)?.addresses.some((a) => a.address === event.addr.address))
           this.#suspect(event.addr.dev)
         return
-      case 'route':
-        if (event.route.dev === undefined || !host.isWanted(event.route.dev)) this.#controller.hostRoutes.forget()
-        else if (event.change === 'delete' && this.#isConnected(event.route)) this.#suspect(event.route.dev)
+      case 'route': {
+        const { route, change } = event
+        if (route.dev === undefined || !host.isKnown(route.dev)) this.#controller.hostRoutes.note(change, route.dst)
+        else if (change === 'delete' && host.isWanted(route.dev) && this.#isConnected(route)) this.#suspect(route.dev)
         return
+      }
       case 'forwarding':
         if (event.on && event.dev === '') forwarding.hostForwards(event.family)
         if (event.on) return

@@ -26,6 +26,11 @@ export class HostKernel {
     return this.#wanted.has(name)
   }
 
+  /** Ours: wanted, or on its way out. */
+  isKnown(name: string): boolean {
+    return this.#wanted.has(name) || this.#doomed.has(name)
+  }
+
   wanted(name: string): WantedLink | undefined {
     return this.#wanted.get(name)
   }

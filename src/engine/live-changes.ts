@@ -74,7 +74,9 @@ export class LiveChanges {
     withdrawNames(this.#parts, endpoint)
     SandboxKernel.with(before.key, (kernel) => {
       this.#settle(kernel, before, after, undo)
-      if (endpoint.ifname !== '') kernel.retire(endpoint.ifname, endpoint.hostIfname.replace(/^veth/, 'gone'))
+      if (endpoint.ifname === '' || network === undefined) return
+      const { addresses } = attachments.wanted({ record: endpoint, network }, -1).inside
+      kernel.retire(endpoint.ifname, endpoint.hostIfname.replace(/^veth/, 'gone'), addresses)
     })
     // The guard forgets the port's addresses now and the port itself when it has gone: what the old interface still sends is dropped.
     const elements = network ? attachments.endpointElements({ record: endpoint, network }) : []

@@ -29,6 +29,8 @@ export interface NetworksOptions {
 export class Networks {
   readonly #byId = new Map<string, Network>()
   readonly #byName = new Map<string, Network>()
+  /** Which network has a bridge. */
+  readonly #byDevice = new Map<string, Network>()
   readonly #drivers = new Map<string, Driver>(builtinDrivers.map((driver) => [driver.name, driver]))
   /** Pool keys of a network, in the order of its pools. */
   readonly #pools = new Map<string, string[]>()
@@ -131,11 +133,10 @@ export class Networks {
       labels: source.labels ?? {},
       predefined,
     }
-    for (const other of this.#byId.values()) {
-      if (other.driver !== driverName || other.configOnly || driver.conflict === undefined) continue
-      const clash = driver.conflict(network, other)
-      if (clash !== undefined) throw new NetError('denied', clash)
-    }
+    // subnets cannot overlap, the address space sees to that: only a device can be claimed twice
+    const holder = this.#byDevice.get(driver.deviceOf?.(network) ?? '')
+    const clash = holder === undefined ? undefined : driver.conflict?.(network, holder)
+    if (clash !== undefined) throw new NetError('denied', clash)
     return network
   }
 
@@ -253,6 +254,8 @@ export class Networks {
   #index(network: Network): void {
     this.#byId.set(network.id, network)
     this.#byName.set(network.name, network)
+    const device = this.driverOf(network).deviceOf?.(network)
+    if (device !== undefined && !network.configOnly) this.#byDevice.set(device, network)
   }
 
   /** Takes up a stored network again: same pools, same gateway. */
@@ -278,6 +281,8 @@ export class Networks {
     this.#options.store.remove(KEY.network(network.id))
     this.#byId.delete(network.id)
     this.#byName.delete(network.name)
+    const device = this.driverOf(network).deviceOf?.(network)
+    if (device !== undefined && this.#byDevice.get(device)?.id === network.id) this.#byDevice.delete(device)
     for (const key of this.#pools.get(network.id) ?? []) this.#options.ipam.releasePool(key)
     this.#pools.delete(network.id)
   }

@@ -7,7 +7,7 @@ import { hasCode, isErrno, NetError } from '../base/errors.ts'
 import type { EndpointWanted } from '../drivers/types.ts'
 import { openRtnl } from '../kernel/rtnl.ts'
 import type { Rtnl } from '../kernel/types.ts'
-import type { Step } from '../model/kernel-state.ts'
+import type { Address, Step } from '../model/kernel-state.ts'
 import { interfaceNames } from '../sys/ifindex.ts'
 import { closeNetns, inNetns, type Netns, openNetns } from '../sys/netns.ts'
 import { writeSysctl } from '../sys/sysctl.ts'
@@ -85,10 +85,9 @@ export class SandboxKernel {
    * Takes an interface out of use that the kernel will delete a little later: no address, no route, and its name is free at once.
    * A missing one is fine.
    */
-  retire(ifname: string, name: string): void {
+  retire(ifname: string, name: string, addresses: readonly Address[]): void {
+    for (const addr of addresses) ignoreMissing(() => this.rtnl.apply([{ op: 'addr.delete', addr }]))
     ignoreMissing(() => {
-      const steps: Step[] = this.rtnl.addresses({ dev: ifname }).map((addr) => ({ op: 'addr.delete', addr }))
-      this.rtnl.apply(steps)
       try {
         this.rtnl.apply([{ op: 'link.rename', dev: ifname, name }])
       } catch (error) {

@@ -183,6 +183,10 @@ export const bridgeDriver: Driver = {
     return gatewayOf(network)
   },
 
+  deviceOf(network) {
+    return parseBridgeConfig(network).bridge
+  },
+
   conflict(network, other) {
     const a = parseBridgeConfig(network)
     const b = parseBridgeConfig(other)
