@@ -498,6 +498,8 @@ export class MemoryContainers implements ContainerService {
     if (exec.exitCode !== null || exec.running) throw new NetError('conflict', `exec command ${execId} has already run`)
     this.execs.set(execId, { ...exec, running: true, pid: 99 })
     options.onLaunch?.()
+    // no process starts at once, and docker-py reads away output that comes together with the head of the answer
+    await new Promise((resolve) => setTimeout(resolve, 20))
     if (exec.config.Cmd?.[0] === 'no-such-program') {
       this.execs.set(execId, { ...exec, running: false, exitCode: 127 })
       throw new NetError('invalid', 'OCI runtime exec failed: exec: "no-such-program": executable file not found in $PATH: unknown')

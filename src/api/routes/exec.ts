@@ -96,7 +96,8 @@ async function start(ctx: Context, options: ApiOptions): Promise<Answer | Stream
     return emptyOk
   }
   const wire = ctx.hijack()
-  const multiplexed = exec.config.Tty !== true
+  // the start's own word decides, not the terminal that the process gets: docker-py asks for frames of a terminal's output
+  const multiplexed = body.Tty !== true
   // The head goes out before the process exists, as Docker's does: docker-py loses output that comes in one piece with it. A command
   // that cannot be run is then told in the stream, and by the exit code.
   let accepted = false
