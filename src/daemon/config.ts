@@ -147,6 +147,7 @@ function longSpelling(argument: string): string {
 /** Parses arguments and the configuration file. Throws NetError `invalid` with Docker's sentences. */
 export function parseDaemonConfig(argv: readonly string[]): { config: DaemonConfig; validateOnly: boolean } {
   const command = daemonOptions(new Command('causeway daemon')).allowExcessArguments(false).exitOverride()
+  command.configureOutput({ writeErr: () => {} }) // the caller says what was thrown
   command.parse(argv.map(longSpelling), { from: 'user' })
   const given = command.opts<Record<string, unknown>>()
   const path = (given['configFile'] as string | undefined) ?? '/etc/causeway/daemon.json'

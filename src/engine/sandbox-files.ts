@@ -55,7 +55,7 @@ export class SandboxFiles {
   write(record: SandboxRecord): void {
     const paths = this.paths(record.filesDir)
     mkdirSync(record.filesDir, { recursive: true })
-    writeInPlace(paths.hostname, renderHostname(fullName(record)))
+    writeInPlace(paths.hostname, renderHostname(record.hostname))
     const extra = this.#extra(record)
     if (record.mode === 'host') writeInPlace(paths.hosts, hostsWith(this.#hostFile().text, extra))
     // a sandbox keeps ::1 on its loopback whatever its networks are
@@ -137,5 +137,3 @@ function linesOf(record: SandboxRecord, endpoints: readonly EndpointRecord[]): H
     endpointHostsLines({ ipv4: e.ipv4, ipv6: e.ipv6, hostname: record.hostname, domainname: record.domainname }),
   )
 }
-
-const fullName = (record: SandboxRecord) => (record.domainname === '' ? record.hostname : `${record.hostname}.${record.domainname}`)

@@ -3,6 +3,8 @@ import { execFile } from 'node:child_process'
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { after, test } from 'node:test'
+import { messageOf } from '../../src/base/errors.ts'
+import { parseDaemonConfig } from '../../src/daemon/config.ts'
 import { isolate } from '../../testkit/isolated.ts'
 import { STARTS, type WrongStart } from './bad-input-commands.ts'
 
@@ -24,17 +26,34 @@ function daemon(argv: readonly string[], file = ''): Promise<{ code: number; out
   })
 }
 
-test('wrong flags and files are refused by --validate with their documented sentences, and nothing is made', async () => {
+const fits = (text: string | RegExp, said: string) => (typeof text === 'string' ? said === text : text.test(said))
+
+test('wrong flags and files are refused with their documented sentences', () => {
   const problems: string[] = []
-  const attempt = async ({ argv, file, text }: WrongStart) => {
-    const { code, out, err } = await daemon(['--validate', ...argv], file)
-    const said = err.split('\n').map((line) => line.replace(/^causeway daemon: /, ''))
-    const isSaid = said.some((line) => (typeof text === 'string' ? line === text : text.test(line)))
-    if (code !== 1 || !isSaid) problems.push(`${argv.join(' ')} ${file ?? ''}\n    expected 1 ${text}\n    got      ${code} ${out}${err}`)
-  }
-  for (let i = 0; i < STARTS.length; i += 3) await Promise.all(STARTS.slice(i, i + 3).map(attempt))
+  STARTS.forEach(({ argv, file, text }, i) => {
+    const config = `${dir}/table-${i}.json`
+    if (file !== undefined) writeFileSync(config, file)
+    let said = 'configuration OK'
+    try {
+      parseDaemonConfig(['--validate', '--config-file', file === undefined ? '/dev/null' : config, ...argv])
+    } catch (error) {
+      said = messageOf(error)
+    }
+    if (!fits(text, said)) problems.push(`${argv.join(' ')} ${file ?? ''}\n    expected ${text}\n    got      ${said}`)
+  })
   assert.equal(problems.join('\n'), '')
-  assert.equal(existsSync(`${dir}/data`), false)
+})
+
+test('the command says so once, ends with 1, and has made nothing, with --validate and without', async () => {
+  const cases = [STARTS[0], STARTS.find((s) => s.file !== undefined), STARTS.find((s) => s.argv.includes('--no-such-flag'))] as WrongStart[]
+  for (const { argv, file, text } of cases)
+    for (const validate of [[], ['--validate']]) {
+      const { code, out, err } = await daemon([...validate, ...argv], file)
+      const lines = err.trim().split('\n')
+      assert.deepEqual([code, out, lines.length], [1, '', 1], err)
+      assert.ok(fits(text, lines[0]?.replace(/^causeway daemon: /, '') ?? ''), err)
+    }
+  assert.deepEqual([existsSync(`${dir}/data`), existsSync(`${dir}/run`)], [false, false])
 })
 
 test('a good configuration is called OK and starts nothing', async () => {
