@@ -52,6 +52,11 @@ export function takeSocket(exchange: Exchange): Wire {
   } else if (!isChunked) {
     // A chunked request body is the client's input; then the parser must stay to take it apart.
     for (const event of ['data', 'end', 'timeout', 'drain']) socket.removeAllListeners(event)
+    // The parser reads past the stream until somebody listens for data; what comes before a process takes it waits in the socket.
+    const nobody = (): void => {}
+    socket.on('data', nobody)
+    socket.pause()
+    socket.removeListener('data', nobody)
   }
   return {
     socket,
