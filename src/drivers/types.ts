@@ -28,7 +28,7 @@ export interface EndpointFacts {
   readonly linkLocalIps: readonly Ip[]
   readonly sysctls: readonly { readonly path: string; readonly value: string }[]
   /** The kernel bridges translated packets too (br_netfilter is on). */
-  readonly bridgeNetfilter: boolean
+  readonly bridgeNetfilter?: boolean
   /** Descriptor of the sandbox's namespace. */
   readonly netnsFd: number
 }
