@@ -33,6 +33,8 @@ export interface Engine {
   readonly kind: EngineKind
   readonly version: string
   readonly api: Api
+  /** Path of its unix socket. */
+  readonly socket: string
   /** A process inside the engine's network namespace. */
   readonly pid: number
   /** An address of the engine's host that a client outside reaches, and the client's namespace as /proc/<pid>/ns/net. */
@@ -134,6 +136,7 @@ export async function startEngine(kind: EngineKind, label: string): Promise<Engi
       kind,
       version,
       api,
+      socket,
       pid: child.pid as number,
       outside: { address, netns: `/proc/${holder.pid}/ns/net` },
       memory: () => memoryOf(mark, holder.pid as number),

@@ -1,0 +1,135 @@
+/**
+ * Where the time of one attachment goes: the controller itself, in this process, in a namespace of its own, without API and container
+ * runtime. Prints medians of each step and of the whole. Run: node --import tsx bench/attach.ts [rounds]
+ */
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { systemClock } from '../src/base/clock.ts'
+import { silentLogger } from '../src/base/ports.ts'
+import { systemRng } from '../src/base/rng.ts'
+import { DnsService } from '../src/dns/service.ts'
+import { Controller } from '../src/engine/controller.ts'
+import { SandboxKernel } from '../src/engine/sandbox-kernel.ts'
+import { AddressSpace } from '../src/ipam/address-space.ts'
+import { Conntrack } from '../src/kernel/conntrack.ts'
+import { Nft } from '../src/kernel/nft.ts'
+import { openRtnl } from '../src/kernel/rtnl.ts'
+import { socketTable } from '../src/kernel/sockets.ts'
+import type { SandboxRequest } from '../src/model/endpoint.ts'
+import { openLmdbStore } from '../src/store/lmdb-store.ts'
+import { createNetns, initNetns, removeNetns } from '../src/sys/netns.ts'
+import { isolate } from '../testkit/isolated.ts'
+
+isolate()
+const rounds = Number(process.argv[2] ?? 200)
+const dir = mkdtempSync(join(tmpdir(), 'causeway-attach-'))
+await initNetns()
+const dns = await DnsService.start()
+const rtnl = openRtnl()
+const nft = Nft.open()
+const store = openLmdbStore({ dir: `${dir}/store` })
+const controller = new Controller({
+  env: {
+    store,
+    rtnl,
+    nft,
+    conntrack: Conntrack.open(),
+    dns,
+    clock: systemClock,
+    rng: systemRng,
+    log: silentLogger,
+    netnsDir: `${dir}/netns`,
+  },
+  config: {},
+  ipam: new AddressSpace({ hostId: 'bench' }),
+  sockets: socketTable(),
+  ephemeral: () => ({ first: 32_768, last: 60_999 }),
+  hostUse: () => ({ reserved: [], avoid: [] }),
+  hostFile: () => ({ path: '/etc/hosts', text: '' }),
+})
+controller.start()
+const { network } = await controller.createNetwork({ name: 'front', driver: 'bridge' })
+
+const samples = new Map<string, number[]>()
+function step<T>(name: string, run: () => T): T {
+  const start = process.hrtime.bigint()
+  const result = run()
+  const list = samples.get(name) ?? []
+  list.push(Number(process.hrtime.bigint() - start) / 1e6)
+  samples.set(name, list)
+  return result
+}
+
+/** The parts alone, as the controller puts them together. */
+for (let i = 0; i < rounds; i++) {
+  const key = `${dir}/netns/part${i}`
+  step('namespace: unshare and bind mount', () => createNetns(key))
+  const wanted = (fd: number) =>
+    controller.networks.driverOf(network).endpointWanted(network, {
+      id: `e${i}`,
+      ifname: 'eth0',
+      hostIfname: `vethb${i}`,
+      mac: '02:00:00:00:00:02' as never,
+      ipv4: '172.18.200.2' as never,
+      ipv6: '',
+      linkLocalIps: [],
+      sysctls: [],
+      netnsFd: fd,
+      bridgeNetfilter: false,
+    })
+  step('enter: open the namespace and a socket in it', () =>
+    SandboxKernel.with(key, (kernel) => {
+      step('loopback up', () => kernel.loopbackUp())
+      const w = wanted(kernel.ns.fd)
+      step('veth pair, enslaved, up', () => controller.host.create(w.link))
+      step('inside: sysctl, address, up', () => kernel.configure(w.inside))
+    }),
+  )
+  removeNetns(key)
+  await controller.host.release([`vethb${i}`])
+}
+
+const request = (i: number): SandboxRequest => ({
+  containerId: `${i}`.padStart(64, '0'),
+  containerName: `c${i}`,
+  hostname: `c${i}`,
+  domainname: '',
+  mode: 'private',
+  endpoints: [{ network: 'front', settings: {} }],
+  ports: [{ proto: 'tcp', containerPort: 80, hostIp: '', hostPort: 20_000 + i, hostPortEnd: 20_000 + i }],
+  exposed: [],
+  extraHosts: [],
+  dns: { servers: [], search: [], options: [] },
+  legacyLinks: [],
+  filesDir: `${dir}/files/${i}`,
+})
+const whole: number[] = []
+const gone: number[] = []
+for (let i = 0; i < rounds; i++) {
+  let start = process.hrtime.bigint()
+  await controller.openSandbox(request(i))
+  whole.push(Number(process.hrtime.bigint() - start) / 1e6)
+  start = process.hrtime.bigint()
+  await controller.closeSandbox(request(i).containerId)
+  gone.push(Number(process.hrtime.bigint() - start) / 1e6)
+  await systemClock.sleep(60)
+}
+samples.set('WHOLE: open a sandbox with one port (all above, port bound v4+v6, rules, names, files, records)', whole)
+samples.set('WHOLE: close it', gone)
+
+const RAW_C_MS = 0.56
+const at = (list: number[], q: number) => [...list].sort((a, b) => a - b)[Math.floor((list.length - 1) * q)] ?? 0
+console.log(`${rounds} rounds, ms${' '.repeat(82)}min   median      p90`)
+for (const [name, list] of samples)
+  console.log(`${name.padEnd(92)}${[0, 0.5, 0.9].map((q) => at(list, q).toFixed(3).padStart(9)).join('')}`)
+const attach = at(samples.get('veth pair, enslaved, up') ?? [], 0.5) + at(samples.get('inside: sysctl, address, up') ?? [], 0.5)
+console.log(
+  `\nattachment proper (pair + inside): ${attach.toFixed(2)} ms; raw netlink in C took ${RAW_C_MS} ms on this kind of machine: ${(attach / RAW_C_MS).toFixed(1)}x`,
+)
+
+await controller.removeEverything()
+await dns.close()
+await store.close()
+rmSync(dir, { recursive: true, force: true })
+process.exit(0)
