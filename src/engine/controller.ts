@@ -466,6 +466,8 @@ export class Controller implements NetworkController {
   async close(): Promise<void> {
     this.#listeners.clear()
     this.#repairListeners.clear()
+    // links that were released a moment ago are still waiting for company: they go before the engine does
+    await this.#o.env.rtnl.deleteLinksInBackground([])
   }
 
   /** What `host-gateway` stands for: the flag, else the default bridge's gateway. */
