@@ -51,7 +51,7 @@ export interface Programs {
   readonly conmon: string
 }
 
-export function findPrograms(runtime = 'runc'): Programs {
+export function findPrograms(runtime = defaultRuntime()): Programs {
   const need = (name: string, hint: string): string => {
     const path = findProgram(name)
     if (path === undefined)
@@ -59,6 +59,14 @@ export function findPrograms(runtime = 'runc'): Programs {
     return path
   }
   return { runtime: need(runtime, 'runc'), conmon: need('conmon', 'conmon') }
+}
+
+/**
+ * runc where it is installed, else crun. crun up to 1.8 fails on hosts with hybrid cgroups, so it is never preferred; `--default-runtime`
+ * names another.
+ */
+export function defaultRuntime(): string {
+  return findProgram('runc') === undefined && findProgram('crun') !== undefined ? 'crun' : 'runc'
 }
 
 interface SyncReport {

@@ -1,5 +1,6 @@
 /** The wiring: the one place that makes the parts and connects them. */
 import { mkdirSync, readFileSync } from 'node:fs'
+import { basename } from 'node:path'
 import type { ApiServer } from '../api/server.ts'
 import { createApiServer } from '../api/server.ts'
 import { parseCidr } from '../base/address.ts'
@@ -11,6 +12,7 @@ import { systemRng } from '../base/rng.ts'
 import { createEventBus } from '../containers/events.ts'
 import { Images } from '../containers/images.ts'
 import { LayerStore } from '../containers/layers.ts'
+import { defaultRuntime } from '../containers/monitor.ts'
 import { OverlayRootfs } from '../containers/rootfs.ts'
 import { Containers } from '../containers/service.ts'
 import { Volumes } from '../containers/volumes.ts'
@@ -35,6 +37,7 @@ import { openLmdbStore } from '../store/lmdb-store.ts'
 import { dump } from '../store/types.ts'
 import { initNetns } from '../sys/netns.ts'
 import { bootId } from '../sys/pidfile.ts'
+import { run } from '../sys/process.ts'
 import { Reactor } from '../sys/reactor.ts'
 import { tryReadSysctl } from '../sys/sysctl.ts'
 import type { DaemonConfig } from './config.ts'
@@ -56,7 +59,12 @@ export async function startEngine(config: DaemonConfig, log: Logger, onShutdown:
   const clock = systemClock
   const rng = systemRng
   const store = openLmdbStore({ dir: `${config.dataRoot}/store`, bootId: bootId(), clock, logger: log })
-  const [reactor, dns] = await Promise.all([Reactor.start({ logger: log }), DnsService.start({ logger: log })])
+  const runtime = config.runtime || defaultRuntime()
+  const [reactor, dns, runtimeVersion] = await Promise.all([
+    Reactor.start({ logger: log }),
+    DnsService.start({ logger: log }),
+    versionOf(runtime),
+  ])
   const rtnl = openRtnl()
   const nft = Nft.open()
   const conntrack = Conntrack.open()
@@ -154,7 +162,7 @@ export async function startEngine(config: DaemonConfig, log: Logger, onShutdown:
     log,
     events,
     reactor,
-    ...(config.runtime ? { runtime: config.runtime } : {}),
+    runtime,
     interfaceCounters: (id) => interfaceCounters(controller, id),
   })
   late.containers = containers
@@ -186,7 +194,6 @@ export async function startEngine(config: DaemonConfig, log: Logger, onShutdown:
   const stopFollowing = watchHostResolv(clock, followResolver)
   await containers.startPending()
 
-  const runtimePath = findProgram(config.runtime || 'runc') ?? config.runtime
   const api = await createApiServer({
     controller,
     containers,
@@ -195,8 +202,8 @@ export async function startEngine(config: DaemonConfig, log: Logger, onShutdown:
     events,
     clock,
     log,
-    info: () => systemInfo(hostId, config, { name: 'runc', path: runtimePath ?? '' }),
-    version: versionFacts({ name: 'runc', version: '' }),
+    info: () => systemInfo(hostId, config, { name: basename(runtime), path: findProgram(runtime) ?? runtime }),
+    version: versionFacts({ name: basename(runtime), version: runtimeVersion }),
     shutdown: onShutdown,
     veth: () => vethRows({ controller, containers, rtnl }),
     doctor: () => doctor(config, foreign),
@@ -242,6 +249,15 @@ function tryHoldNat(log: Logger): NatAnchor | undefined {
   } catch (error) {
     log.info('connections may be cut when another program flushes all firewall rules', { error: messageOf(error) })
     return undefined
+  }
+}
+
+/** First line's version of an OCI runtime, '' when it does not say. */
+async function versionOf(runtime: string): Promise<string> {
+  try {
+    return /version (\S+)/.exec((await run([runtime, '--version'])).stdout)?.[1] ?? ''
+  } catch {
+    return '' // missing: the container service says so
   }
 }
 
