@@ -19,6 +19,7 @@ import { socketTable } from '../src/kernel/sockets.ts'
 import type { SandboxRequest } from '../src/model/endpoint.ts'
 import { openLmdbStore } from '../src/store/lmdb-store.ts'
 import { createNetns, initNetns, removeNetns } from '../src/sys/netns.ts'
+import { Reactor } from '../src/sys/reactor.ts'
 import { isolate } from '../testkit/isolated.ts'
 
 isolate()
@@ -26,6 +27,7 @@ const rounds = Number(process.argv[2] ?? 200)
 const dir = mkdtempSync(join(tmpdir(), 'causeway-attach-'))
 await initNetns()
 const dns = await DnsService.start()
+const reactor = await Reactor.start()
 const rtnl = openRtnl()
 const nft = Nft.open()
 const store = openLmdbStore({ dir: `${dir}/store` })
@@ -36,6 +38,7 @@ const controller = new Controller({
     nft,
     conntrack: Conntrack.open(),
     dns,
+    reactor,
     clock: systemClock,
     rng: systemRng,
     log: silentLogger,

@@ -33,8 +33,8 @@ export interface RootfsOptions {
   readonly liveRoot?: (containerId: string) => string | undefined
   /** Volumes and binds of a container, which `docker cp` sees while it does not run too. */
   readonly mounts?: (containerId: string) => readonly ViewMount[]
-  /** The user of the container's configuration, for `docker cp -a`. */
-  readonly owner?: (containerId: string) => Owner | undefined
+  /** The user of the container's configuration as its own passwd at `root` knows it, for `docker cp -a`; undefined when it names none. */
+  readonly owner?: (containerId: string, root: string) => Owner | undefined
   /** The name to use in errors; the id when absent. */
   readonly nameOf?: (containerId: string) => string | undefined
 }
@@ -178,9 +178,11 @@ export class OverlayRootfs implements RootfsService {
     tar: Readable,
     options: { readonly noOverwriteDirNonDir: boolean; readonly copyUidGid: boolean },
   ): Promise<void> {
-    const owner = options.copyUidGid ? this.#options.owner?.(containerId) : undefined
-    const put = { noOverwriteDirNonDir: options.noOverwriteDirNonDir, ...(owner === undefined ? {} : { owner }) }
-    await this.#withRoot(containerId, (root) => putArchive(root, path, tar, put, this.#name(containerId)))
+    await this.#withRoot(containerId, (root) => {
+      const owner = options.copyUidGid ? this.#options.owner?.(containerId, root) : undefined
+      const put = { noOverwriteDirNonDir: options.noOverwriteDirNonDir, ...(owner === undefined ? {} : { owner }) }
+      return putArchive(root, path, tar, put, this.#name(containerId))
+    })
   }
 
   #path(containerId: string, name: string): string {

@@ -15,6 +15,7 @@ import { LayerStore } from '../containers/layers.ts'
 import { defaultRuntime } from '../containers/monitor.ts'
 import { OverlayRootfs } from '../containers/rootfs.ts'
 import { Containers } from '../containers/service.ts'
+import { userIn } from '../containers/start-facts.ts'
 import { Volumes } from '../containers/volumes.ts'
 import { parseResolvConf, readHostResolv, watchHostResolv } from '../dns/host-resolv.ts'
 import { DnsService } from '../dns/service.ts'
@@ -85,7 +86,7 @@ export async function startEngine(config: DaemonConfig, log: Logger, onShutdown:
     })
   const device = chooseDefaultBridge(rtnl, log)
   const controller = new Controller({
-    env: { store, rtnl, nft, conntrack, dns, clock, rng, log, netnsDir: `${config.execRoot}/netns` },
+    env: { store, rtnl, nft, conntrack, dns, reactor, clock, rng, log, netnsDir: `${config.execRoot}/netns` },
     config: { ...config.networking, defaultBridgeName: device },
     ipam,
     sockets: socketTable(),
@@ -137,6 +138,10 @@ export async function startEngine(config: DaemonConfig, log: Logger, onShutdown:
     },
     mounts: (id) => late.containers?.find(id)?.mounts ?? [],
     nameOf: (id) => late.containers?.find(id)?.name,
+    owner: (id, root) => {
+      const user = late.containers?.find(id)?.config.User ?? ''
+      return user === '' ? undefined : userIn(root, user, [])
+    },
   })
   const volumes = new Volumes({
     root: config.dataRoot,

@@ -105,7 +105,13 @@ export class Controller implements NetworkController {
       reserver: new EndpointReserver({ networks: this.networks, ipam, rng: env.rng, isIfnameTaken: (name) => this.host.isWanted(name) }),
       host: this.host,
       firewall: this.firewall,
-      ports: new PortMapper({ sockets: options.sockets, ephemeral: options.ephemeral, clock: env.clock, log: env.log }),
+      ports: new PortMapper({
+        sockets: options.sockets,
+        ephemeral: options.ephemeral,
+        clock: env.clock,
+        log: env.log,
+        reactor: env.reactor,
+      }),
       files: this.files,
       emit: (action, network, containerId) => this.#emit(action, network, { containerId }),
     }

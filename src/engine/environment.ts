@@ -5,6 +5,7 @@ import type { Conntrack } from '../kernel/conntrack.ts'
 import type { Nft } from '../kernel/nft.ts'
 import type { Rtnl } from '../kernel/types.ts'
 import type { Store } from '../store/types.ts'
+import type { Reactor } from '../sys/reactor.ts'
 
 export interface Environment {
   readonly store: Store
@@ -12,6 +13,7 @@ export interface Environment {
   readonly nft: Nft
   readonly conntrack: Conntrack
   readonly dns: DnsService
+  readonly reactor: Reactor
   readonly clock: Clock
   readonly rng: Rng
   readonly log: Logger

@@ -9,7 +9,7 @@ import type { PortBinding, PortRequest, Proto } from '../model/endpoint.ts'
 import { close } from '../sys/libc.ts'
 import { type HeldPort, holdPort, releasePort } from '../sys/port-hold.ts'
 import { coalesce, PortTable } from './port-table.ts'
-import { type Relay, relayTcp, relayUdp } from './relay.ts'
+import { type Readiness, type Relay, relayTcp, relayUdp } from './relay.ts'
 
 /** Where published ports of a sandbox lead: its gateway endpoint. */
 export interface PublishTarget {
@@ -46,13 +46,21 @@ export class PortMapper {
   readonly #ephemeral: () => { first: number; last: number }
   readonly #clock: Clock
   readonly #log: Logger
+  readonly #reactor: Readiness
   readonly #names = new Map<string, string>()
 
-  constructor(options: { sockets: SocketTable; ephemeral: () => { first: number; last: number }; clock: Clock; log: Logger }) {
+  constructor(options: {
+    sockets: SocketTable
+    ephemeral: () => { first: number; last: number }
+    clock: Clock
+    log: Logger
+    reactor: Readiness
+  }) {
     this.#sockets = options.sockets
     this.#ephemeral = options.ephemeral
     this.#clock = options.clock
     this.#log = options.log
+    this.#reactor = options.reactor
   }
 
   /** Publishes all requests or none. Throws Docker's texts (`Bind for … failed: port is already allocated`, …). */
@@ -186,7 +194,7 @@ export class PortMapper {
     if (relayed) {
       const to = { ip: (target.ipv6 === '' ? target.ipv4 : target.ipv6) as Ip, port: binding.containerPort }
       try {
-        relay = binding.proto === 'tcp' ? relayTcp(held.fd, to) : relayUdp(held.fd, to, this.#clock)
+        relay = binding.proto === 'tcp' ? relayTcp(held.fd, to) : relayUdp(held.fd, to, this.#clock, this.#reactor)
       } catch (error) {
         close(held.fd)
         throw error

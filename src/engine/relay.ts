@@ -6,6 +6,12 @@ import { createSocket, type Socket as UdpSocket } from 'node:dgram'
 import { createConnection, createServer, type Socket } from 'node:net'
 import type { Ip } from '../base/address.ts'
 import type { Clock } from '../base/ports.ts'
+import { type AddressedDatagram, AddressedUdp } from '../sys/addressed-udp.ts'
+import { close as closeDescriptor } from '../sys/libc.ts'
+import type { Reactor } from '../sys/reactor.ts'
+
+/** The part of the reactor that a relay needs. */
+export type Readiness = Pick<Reactor, 'onReadable'>
 
 export interface Relay {
   close(): void
@@ -43,41 +49,55 @@ export function relayTcp(fd: number, target: { ip: Ip; port: number }): Relay {
   }
 }
 
-/** One upstream socket per client, dropped after 90 s without traffic (as docker-proxy does). */
-export function relayUdp(fd: number, target: { ip: Ip; port: number }, clock: Clock): Relay {
-  const IDLE_MS = 90_000
+/** As docker-proxy does. */
+const UDP_IDLE_MS = 90_000
+/** A flood from made-up addresses must not take the engine's descriptors. */
+const MAX_UDP_FLOWS = 4096
+/** Datagrams taken per turn of the event loop. */
+const UDP_BATCH = 64
+
+/**
+ * One upstream socket per client and asked address, dropped after 90 s without traffic. The answer leaves from the address that
+ * was asked. Takes over `fd`, a bound IPv6 socket.
+ */
+export function relayUdp(fd: number, target: { ip: Ip; port: number }, clock: Clock, reactor: Readiness): Relay {
   const flows = new Map<string, { socket: UdpSocket; cancel: () => void }>()
-  const server = createSocket({ type: 'udp6' })
-  server.bind({ fd })
-  server.unref()
-  server.on('error', () => {})
-  server.on('message', (data, from) => {
-    const key = `${from.address} ${from.port}`
-    let flow = flows.get(key)
-    const expire = () =>
-      clock.after(IDLE_MS, () => {
-        flows.get(key)?.socket.close()
-        flows.delete(key)
-      })
-    if (flow === undefined) {
-      const socket = createSocket(target.ip.includes(':') ? 'udp6' : 'udp4')
-      socket.unref()
-      socket.on('error', () => {})
-      socket.on('message', (reply) => server.send(reply, from.port, from.address))
-      flow = { socket, cancel: expire() }
-      flows.set(key, flow)
-    } else {
-      flow.cancel()
-      flow.cancel = expire()
+  const server = new AddressedUdp(fd)
+  const forget = (key: string) => {
+    flows.get(key)?.socket.close()
+    flows.delete(key)
+  }
+  const openFlow = (key: string, datagram: AddressedDatagram) => {
+    const socket = createSocket(target.ip.includes(':') ? 'udp6' : 'udp4')
+    socket.unref()
+    socket.on('error', () => {}) // the container is not there: datagrams get lost, as on any way
+    socket.on('message', (reply) => server.answer(datagram, reply))
+    const flow = { socket, cancel: () => {} }
+    flows.set(key, flow)
+    return flow
+  }
+  const forward = (datagram: AddressedDatagram) => {
+    const key = Buffer.concat([datagram.peer, datagram.at]).toString('latin1')
+    if (!flows.has(key) && flows.size >= MAX_UDP_FLOWS) return
+    const flow = flows.get(key) ?? openFlow(key, datagram)
+    flow.cancel()
+    flow.cancel = clock.after(UDP_IDLE_MS, () => forget(key))
+    flow.socket.send(datagram.data, target.port, target.ip)
+  }
+  const subscription = reactor.onReadable(fd, () => {
+    for (let i = 0; i < UDP_BATCH; i++) {
+      const datagram = server.receive()
+      if (datagram === undefined) return
+      forward(datagram)
     }
-    flow.socket.send(data, target.port, target.ip)
   })
   return {
     close() {
-      server.close()
-      for (const flow of flows.values()) {
+      subscription.close()
+      closeDescriptor(fd)
+      for (const [key, flow] of flows) {
         flow.cancel()
-        flow.socket.close()
+        forget(key)
       }
     },
   }
