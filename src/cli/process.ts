@@ -63,12 +63,13 @@ export function readPid(path: string): number | undefined {
   return Number.isInteger(pid) && pid > 1 && isAlive(pid) ? pid : undefined
 }
 
+/** True while a process runs. One that has ended and that its parent has not collected (a zombie) does not. */
 export function isAlive(pid: number): boolean {
   try {
-    process.kill(pid, 0)
-    return true
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM'
+    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1')
+    return !/^[ZX]/.test(stat.slice(stat.lastIndexOf(')') + 2)) // the name before it may hold anything
+  } catch {
+    return false
   }
 }
 

@@ -86,7 +86,9 @@ test('bootstrap streams what it does and names the image', async () => {
 })
 
 test('shutdown is called after the answer', async () => {
-  assert.equal((await lab.call('POST', '/causeway/v1/shutdown')).status, 204)
+  const answer = await lab.call('POST', '/causeway/v1/shutdown')
+  assert.equal(answer.status, 200)
+  assert.deepEqual(answer.json, { pid: process.pid })
   assert.equal(stopped, 1)
 })
 

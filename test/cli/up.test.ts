@@ -29,7 +29,14 @@ before(async () => {
 })
 
 after(async () => {
-  await cw('down', '--all', '-t', '1')
+  assert.deepEqual(await cw('down', '--all', '-t', '1'), { code: 0, stdout: 'The engine and its containers are stopped\n', stderr: '' })
+  // when the command has answered, nothing is left to wait for
+  const links = JSON.parse(spawnSync('ip', ['-j', 'link']).stdout.toString()) as { ifname: string }[]
+  assert.deepEqual(
+    links.map((l) => l.ifname).filter((name) => /^(docker0|veth|br-)/.test(name)),
+    [],
+  )
+  assert.equal(spawnSync('nft', ['list', 'tables']).stdout.toString(), '')
   rmSync(folder, { recursive: true, force: true })
 })
 

@@ -79,7 +79,7 @@ export function causewayRoutes(options: ApiOptions): { routes: Route[]; close: (
         const { shutdown } = options
         if (shutdown === undefined) throw notImplemented('this daemon cannot be shut down over the API: send it SIGTERM')
         ctx.res.once('finish', shutdown)
-        return noContent
+        return ok({ pid: process.pid }) // the socket closes first: whoever waits for the end waits for the process
       },
     },
     ...(options.extensions ?? []).map(extensionRoute),
