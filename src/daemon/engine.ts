@@ -36,12 +36,15 @@ import { socketTable } from '../kernel/sockets.ts'
 import type { Rtnl } from '../kernel/types.ts'
 import { openLmdbStore } from '../store/lmdb-store.ts'
 import { dump } from '../store/types.ts'
+import { keepFromChildren } from '../sys/descriptors.ts'
+import { type Lock, lockFile, lockInNetns } from '../sys/locks.ts'
 import { initNetns } from '../sys/netns.ts'
 import { bootId } from '../sys/pidfile.ts'
 import { run } from '../sys/process.ts'
 import { Reactor } from '../sys/reactor.ts'
 import { tryReadSysctl } from '../sys/sysctl.ts'
 import type { DaemonConfig } from './config.ts'
+import { crashPoint } from './crash-point.ts'
 import { chooseDefaultBridge } from './default-bridge.ts'
 import { collectWhenQuiet } from './quiet-memory.ts'
 import { systemInfo, versionFacts } from './system-info.ts'
@@ -54,21 +57,51 @@ export interface RunningEngine {
 
 /** Builds the engine and takes up whatever an earlier one left. Throws when the default bridge or the store cannot be had. */
 export async function startEngine(config: DaemonConfig, log: Logger, onShutdown: () => void): Promise<RunningEngine> {
+  const done: (() => unknown)[] = []
+  try {
+    return await build(config, log, onShutdown, done)
+  } catch (error) {
+    for (const undo of done.reverse())
+      try {
+        await undo()
+      } catch (cause) {
+        log.warn('cleanup after a failed start is incomplete', { error: messageOf(cause) })
+      }
+    throw error
+  }
+}
+
+/** `done` collects how to take back what a start that fails has done. */
+async function build(config: DaemonConfig, log: Logger, onShutdown: () => void, done: (() => unknown)[]): Promise<RunningEngine> {
   await initNetns()
   mkdirSync(config.dataRoot, { recursive: true, mode: 0o711 })
+  const locks = takeLocks(config, done)
   mkdirSync(`${config.execRoot}/netns`, { recursive: true, mode: 0o755 })
   const clock = systemClock
   const rng = systemRng
-  const store = openLmdbStore({ dir: `${config.dataRoot}/store`, bootId: bootId(), clock, logger: log })
+  const crashing = crashPoint(process.env['CAUSEWAY_CRASH_AT'])
+  const store = crashing(openLmdbStore({ dir: `${config.dataRoot}/store`, bootId: bootId(), clock, logger: log }), [
+    'put',
+    'remove',
+    'transaction',
+  ])
+  keepFromChildren() // lmdb opens its file a second time without close-on-exec
+  done.push(() => store.close())
   const runtime = config.runtime || defaultRuntime()
   const [reactor, dns, runtimeVersion] = await Promise.all([
     Reactor.start({ logger: log }),
     DnsService.start({ logger: log }),
     versionOf(runtime),
   ])
-  const rtnl = openRtnl()
-  const nft = Nft.open()
+  const rtnl = crashing(openRtnl(), ['apply'])
+  const nft = crashing(Nft.open(), ['change', 'ensureTables', 'removeAll'])
   const conntrack = Conntrack.open()
+  done.push(async () => {
+    await Promise.all([reactor.close(), dns.close()])
+    nft.close()
+    conntrack.close()
+    rtnl.close()
+  })
 
   let hostId = store.get<string>('host')
   if (hostId === undefined) {
@@ -93,6 +126,10 @@ export async function startEngine(config: DaemonConfig, log: Logger, onShutdown:
     ephemeral: ephemeralPorts,
     hostUse,
     hostFile: () => ({ path: '/etc/hosts', text: readOptional('/etc/hosts') }),
+  })
+  done.push(async () => {
+    // what containers that still run stand on stays
+    if (!store.list<{ mode: string }>('sandbox/').some(([, record]) => record.mode === 'private')) await controller.removeEverything()
   })
   controller.start()
 
@@ -235,8 +272,21 @@ export async function startEngine(config: DaemonConfig, log: Logger, onShutdown:
       conntrack.close()
       rtnl.close()
       await store.close()
+      for (const lock of locks) lock.release()
     },
   }
+}
+
+/** One engine for each folder, and one for each network namespace, whose firewall table and bridges it owns. */
+function takeLocks(config: DaemonConfig, done: (() => unknown)[]): Lock[] {
+  const locks: Lock[] = []
+  done.push(() => locks.forEach((lock) => void lock.release()))
+  mkdirSync(config.execRoot, { recursive: true, mode: 0o755 })
+  for (const root of new Set([config.dataRoot, config.execRoot])) locks.push(lockFile(`${root}/lock`, root))
+  locks.push(
+    lockInNetns('causeway-engine', 'another engine is running in this network namespace: there can be one, it owns the firewall table'),
+  )
+  return locks
 }
 
 /** Links that carry our mark, whether they are wanted or about to go. */

@@ -33,15 +33,18 @@ export async function main(argv: readonly string[]): Promise<number> {
   const stopped = new Promise<void>((resolve) => {
     stop = resolve
   })
-  let engine: RunningEngine
+  let engine: RunningEngine | undefined
+  let hasPidFile = false
   try {
     writePidFile(config.pidfile)
+    hasPidFile = true
     engine = await startEngine(config, log, stop)
     await listen(engine, config, log)
   } catch (error) {
     log.error(`failed to start daemon: ${messageOf(error)}`)
     process.stderr.write(`failed to start daemon: ${messageOf(error)}\n`)
-    rmSync(config.pidfile, { force: true })
+    await engine?.close()
+    if (hasPidFile) rmSync(config.pidfile, { force: true })
     return 1
   }
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, stop)

@@ -14,7 +14,7 @@ import { networkElements } from '../plan/firewall/elements.ts'
 import type { WantedLink } from '../plan/wanted.ts'
 import { tryReadSysctl, writeSysctl } from '../sys/sysctl.ts'
 import { Attachments } from './attachments.ts'
-import { HOST_SPEC, NONE_SPEC, planDefaultBridge } from './default-networks.ts'
+import { type DefaultBridgePlan, HOST_SPEC, NONE_SPEC, planDefaultBridge } from './default-networks.ts'
 import { EndpointReserver } from './endpoint-reserve.ts'
 import { checkEndpointSettings } from './endpoint-rules.ts'
 import type { Environment, NetworkingConfig } from './environment.ts'
@@ -61,6 +61,8 @@ export class Controller implements NetworkController {
   readonly #sandboxes: Sandboxes
   readonly #changes: LiveChanges
   readonly #listeners = new Set<(event: NetworkEvent) => void>()
+  /** Networks that could not be made at the start, by id: something of somebody else is in their place. */
+  readonly #unmade = new Set<string>()
   readonly #repairListeners = new Set<(event: RepairEvent) => void>()
 
   constructor(options: ControllerOptions) {
@@ -134,6 +136,7 @@ export class Controller implements NetworkController {
       try {
         this.#materialise(network)
       } catch (error) {
+        this.#unmade.add(network.id)
         env.log.error('cannot restore network; it stays listed and can be removed', { network: network.name, error: messageOf(error) })
       }
     }
@@ -150,20 +153,30 @@ export class Controller implements NetworkController {
       env.store.list<SandboxRecord>(KEY.sandboxes).some(([, record]) => record.endpoints.some((e) => e.networkId === stored.id))
     const device = config.defaultBridgeName ?? 'docker0'
     const plan = planDefaultBridge(config, env.rtnl, device, stored, env.log)
+    if (stored && inUse) {
+      if (plan === undefined || !isAsPlanned(stored, plan))
+        env.log.warn('containers are on the default bridge: it stays as it is, and its new settings apply at a start when none is')
+      this.networks.restore(stored)
+      this.#materialise(stored)
+      return
+    }
     if (plan === undefined) {
       if (stored) env.store.remove(KEY.network(stored.id))
       return
     }
     const undo = new UndoStack()
-    if (stored && inUse) {
-      this.networks.restore(stored)
-      this.#materialise(stored, plan.adopted)
-      return
-    }
-    if (stored) env.store.remove(KEY.network(stored.id))
+    // the record is overwritten, never missing: a crash here must not cost the network its id
     const network = this.networks.prepare(plan.spec, undo, { predefined: true, ...(stored ? { reuse: stored } : {}) })
     this.networks.add(network)
     this.#materialise(network, plan.adopted)
+  }
+
+  /** A network that could not be made at the start is tried again when somebody needs it. Throws what is in the way. */
+  #makeIfUnmade(ref: string): void {
+    const network = this.networks.find(ref)
+    if (network === undefined || !this.#unmade.has(network.id)) return
+    this.#materialise(network)
+    this.#unmade.delete(network.id)
   }
 
   /** Makes a network's links, sysctls and firewall elements. */
@@ -281,6 +294,7 @@ export class Controller implements NetworkController {
       env.dns.removeNetwork(network.id)
     }
     this.networks.delete(network)
+    this.#unmade.delete(network.id)
     this.#emit('destroy', network)
   }
 
@@ -332,6 +346,7 @@ export class Controller implements NetworkController {
 
   async openSandbox(request: SandboxRequest): Promise<SandboxInfo> {
     try {
+      for (const { network } of request.endpoints) this.#makeIfUnmade(network)
       return this.#sandboxes.open(request)
     } catch (error) {
       throw new NetError(
@@ -353,6 +368,7 @@ export class Controller implements NetworkController {
   }
 
   async connect(containerId: string, network: string, settings: EndpointSettings): Promise<EndpointInfo> {
+    this.#makeIfUnmade(network)
     return this.#changes.connect(containerId, network, settings)
   }
 
@@ -493,6 +509,16 @@ export class Controller implements NetworkController {
     this.forwarding.restore()
     this.firewall.removeAll()
   }
+}
+
+/** The stored default network is what the flags ask for. */
+function isAsPlanned(stored: Network, { spec }: DefaultBridgePlan): boolean {
+  const asked = (spec.ipam?.config ?? []).map((c) => c.subnet ?? '')
+  return (
+    JSON.stringify(stored.options) === JSON.stringify(spec.options) &&
+    stored.enableIpv6 === (spec.enableIpv6 ?? false) &&
+    asked.every((subnet) => stored.pools.some((pool) => pool.subnet === subnet))
+  )
 }
 
 /** Somebody else's device: addresses and port state are ours, and the sysctls without which the network would not work. */

@@ -35,6 +35,7 @@ export const raw = {
   dup: libc.func('int dup(int fd)'),
   open: libc.func('int open(const char *path, int flags, int mode)'),
   fcntl: libc.func('int fcntl(int fd, int cmd, intptr_t arg)'),
+  flock: libc.func('int flock(int fd, int operation)'),
   ioctl: libc.func('int ioctl(int fd, unsigned long request, uint8_t *arg)'),
   shutdown: libc.func('int shutdown(int fd, int how)'),
   setns: libc.func('int setns(int fd, int nstype)'),

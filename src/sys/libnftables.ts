@@ -4,6 +4,7 @@
  */
 import koffi, { type LibraryHandle } from 'koffi'
 import { type ErrorCode, NetError } from '../base/errors.ts'
+import { keepFromChildren } from './descriptors.ts'
 import { inNetns, type Netns } from './netns.ts'
 
 type Context = unknown
@@ -77,6 +78,7 @@ export class Libnftables {
     const lib = library()
     const make = (): { context: Context } => ({ context: lib.contextNew(0) })
     const { context } = ns === undefined ? make() : inNetns(ns, make)
+    keepFromChildren() // libmnl's mnl_socket_open() does not ask for close-on-exec
     if (context === null || lib.bufferOutput(context) !== 0 || lib.bufferError(context) !== 0)
       throw new NetError('internal', 'Cannot open libnftables: it gave no context')
     return new Libnftables(context, ns)

@@ -1,0 +1,31 @@
+/**
+ * Fault injection for tests: with `CAUSEWAY_CRASH_AT=<n>` the engine kills itself (SIGKILL, so nothing is tidied up) at its n-th step,
+ * where a step is the moment before or after one change of the store, of the firewall or of the host's links. Without the variable
+ * nothing is wrapped and nothing is paid for.
+ */
+
+/** Wraps `target` so that the named methods count; returns it as it is when no crash is asked for. */
+export type CrashPoint = <T extends object>(target: T, methods: readonly (keyof T)[]) => T
+
+export function crashPoint(at: string | undefined): CrashPoint {
+  const last = Number(at)
+  if (at === undefined || !Number.isInteger(last) || last <= 0) return (target) => target
+  let steps = 0
+  const step = () => {
+    if (++steps === last) process.kill(process.pid, 'SIGKILL')
+  }
+  return (target, methods) =>
+    new Proxy(target, {
+      get(object, key) {
+        const value = Reflect.get(object, key, object) as unknown
+        if (typeof value !== 'function') return value
+        if (!methods.includes(key as keyof typeof target)) return value.bind(object)
+        return (...args: unknown[]) => {
+          step()
+          const result: unknown = value.apply(object, args)
+          step()
+          return result
+        }
+      },
+    })
+}
