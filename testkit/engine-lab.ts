@@ -107,7 +107,7 @@ export async function startEngineLab(flags: readonly string[] = []): Promise<Eng
       })
     const until = Date.now() + 20_000
     for (;;) {
-      if (started.exitCode !== null) throw new Error(`the engine ended with ${started.exitCode}: ${log}`)
+      if (started.exitCode !== null || started.signalCode !== null) throw new Error(`the engine ended with ${started.exitCode}: ${log}`)
       const ping = existsSync(socket) ? await api('GET', '/_ping').catch(() => undefined) : undefined
       if (ping?.status === 200) return
       if (Date.now() > until) throw new Error(`the engine does not answer: ${log}`)

@@ -4,7 +4,7 @@ import { after, before, test } from 'node:test'
 import { startEngineLab } from '../../testkit/engine-lab.ts'
 import { isolate } from '../../testkit/isolated.ts'
 import { type Flow, tcpFlow, udpFlow } from './flows.ts'
-import { disagreements, sleep, until } from './judge.ts'
+import { sleep, unsettled, until } from './judge.ts'
 import { outside } from './outside.ts'
 
 isolate()
@@ -209,6 +209,6 @@ test('flows that were established before went on, and nothing is left to repair'
   const count = (await repairs()).length
   await sleep(500)
   assert.equal((await repairs()).length, count, 'no storm of repairs')
-  assert.deepEqual(await disagreements(lab, { names: true }), [])
+  assert.deepEqual(await unsettled(lab, { names: true }), [])
   assert.match((await lab.causeway('repairs')).out, /nftables table causeway/)
 })
