@@ -6,6 +6,7 @@ import type { ContainerDeps } from './deps.ts'
 import { parseDetachKeys } from './detach-keys.ts'
 import { ExitWatch } from './exit-watch.ts'
 import { exitCodeOf, type Monitor, writeWindowSize } from './monitor.ts'
+import type { ContainerNetwork } from './network.ts'
 import type { Entry, Registry } from './registry.ts'
 import { buildExecProcess, specJson } from './spec.ts'
 import { execFacts } from './start-facts.ts'
@@ -27,6 +28,7 @@ export interface ExecParts {
   readonly deps: ContainerDeps
   readonly registry: Registry
   readonly monitor: Monitor
+  readonly network: ContainerNetwork
   readonly emit: (entry: Entry, action: string, attributes?: Readonly<Record<string, string>>) => void
 }
 
@@ -124,13 +126,13 @@ export class Execs {
   }
 
   async #launch(exec: Exec, attached: boolean, size: [number, number] | undefined): Promise<void> {
-    const { deps, monitor } = this.#p
+    const { deps, monitor, network } = this.#p
     const { record } = exec.entry
     const bundle = this.#dir(exec.id)
     const exitDir = `${bundle}/exit`
     mkdirSync(exitDir, { recursive: true })
     const rootfs = await deps.rootfs.mount(record.id)
-    const facts = execFacts(record, rootfs, exec.config.User ?? '')
+    const facts = execFacts(record, rootfs, exec.config.User ?? '', network.linkEnv(record))
     const config = size === undefined ? exec.config : { ...exec.config, ConsoleSize: size }
     writeFileSync(`${bundle}/process.json`, specJson(buildExecProcess(record, config, facts)))
     exec.watch = new ExitWatch(exitDir, deps.reactor)

@@ -4,6 +4,7 @@ import { messageOf } from '../base/errors.ts'
 import { run } from '../sys/process.ts'
 import type { ContainerDeps } from './deps.ts'
 import type { Monitor, MonitorPaths } from './monitor.ts'
+import type { ContainerNetwork } from './network.ts'
 import type { Entry, Registry } from './registry.ts'
 import { buildExecProcess, specJson } from './spec.ts'
 import { execFacts } from './start-facts.ts'
@@ -13,6 +14,7 @@ export interface HealthParts {
   readonly deps: ContainerDeps
   readonly registry: Registry
   readonly monitor: Monitor
+  readonly network: ContainerNetwork
   readonly paths: MonitorPaths
   readonly emit: (entry: Entry, action: string) => void
 }
@@ -93,7 +95,7 @@ async function runInContainer(
 ): Promise<{ code: number; output: string }> {
   const { record } = entry
   const file = `${parts.paths.bundle}/health.json`
-  const facts = execFacts(record, await parts.deps.rootfs.mount(record.id), '')
+  const facts = execFacts(record, await parts.deps.rootfs.mount(record.id), '', parts.network.linkEnv(record))
   writeFileSync(file, specJson(buildExecProcess(record, { Cmd: [...command] }, facts)))
   try {
     const result = await run(parts.monitor.execCommand(record.id, parts.paths.runtimeRoot, file), { timeoutMs })

@@ -7,7 +7,7 @@
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { messageOf, NetError } from '../base/errors.ts'
 import type { Cgroups } from '../sys/cgroup.ts'
-import { ownCapabilities, run, sendSignal, startTimeOf } from '../sys/process.ts'
+import { ownCapabilities, sendSignal, startTimeOf } from '../sys/process.ts'
 import type { ContainerDeps } from './deps.ts'
 import { type Exit, ExitWatch } from './exit-watch.ts'
 import { startHealth } from './health.ts'
@@ -19,8 +19,9 @@ import { nextDelayMs, restartPolicyOf, shouldRestart } from './restart.ts'
 import { sharedNamespaces } from './shared-namespaces.ts'
 import { SIGKILL } from './signals.ts'
 import { buildSpec, cgroupPathOf, specJson } from './spec.ts'
-import { devicesOf, directoryInRootfs, groupAddOf, initProgram, userIn } from './start-facts.ts'
+import { devicesOf, groupAddOf, initProgram, userIn } from './start-facts.ts'
 import { rfc3339, secondsOf } from './time.ts'
+import { populateVolume } from './volumes.ts'
 
 export interface LifecycleParts {
   readonly deps: ContainerDeps
@@ -165,10 +166,9 @@ export class Lifecycle {
   async #copyUp(entry: Entry, rootfs: string): Promise<void> {
     for (const mount of entry.record.mounts) {
       if (mount.Type !== 'volume' || mount.copyUp !== true) continue
-      const source = directoryInRootfs(rootfs, mount.Destination)
-      if (source === undefined) continue
-      const probe = await run(['cp', '-a', '-n', '--', `${source}/.`, mount.Source])
-      if (probe.code !== 0) throw new NetError('internal', `failed to populate volume: ${probe.stderr.trim()}`)
+      await populateVolume({ root: rootfs, path: mount.Destination, target: mount.Source }).catch((cause) => {
+        throw new NetError('internal', `failed to populate volume: ${messageOf(cause)}`, {}, cause)
+      })
     }
   }
 

@@ -54,7 +54,7 @@ export class ContainerNetwork {
     if (ref !== undefined) return this.#join(entry, ref)
     const { controller, root } = this.#deps
     const hostname = record.config.Hostname || record.id.slice(0, 12)
-    const linkEnv = this.#linkEnv(record)
+    const linkEnv = this.linkEnv(record)
     const filesDir = containerDir(root, record.id)
     // a sandbox that members kept alive is taken up again, so that they stay connected
     const kept = controller.sandboxOf(record.id)
@@ -125,11 +125,14 @@ export class ContainerNetwork {
     })
   }
 
-  #linkEnv(record: ContainerRecord): string[] {
-    return this.#legacyLinks(record).flatMap(({ containerId, alias }) => {
-      const other = this.#registry.get(containerId).record
-      const endpoint = this.#deps.controller.sandboxOf(containerId)?.endpoints.find((e) => e.networkName === 'bridge')
-      return linkEnvironment(record.name, alias, endpoint?.ipv4 ?? '', exposedPorts(other.config), other.config.Env ?? [])
+  /** The variables of legacy links, of those linked containers that run now. */
+  linkEnv(record: ContainerRecord): string[] {
+    return record.links.flatMap(({ target, alias }) => {
+      const other = this.#registry.find(target)?.record
+      if (other === undefined) return []
+      const endpoint = this.#deps.controller.sandboxOf(other.id)?.endpoints.find((e) => e.networkName === 'bridge')
+      if (endpoint === undefined) return []
+      return linkEnvironment(record.name, alias, endpoint.ipv4, exposedPorts(other.config), other.config.Env ?? [])
     })
   }
 

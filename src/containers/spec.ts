@@ -45,7 +45,7 @@ export interface StartFacts {
   readonly availableCapabilities: bigint
 }
 
-export type ExecFacts = Pick<StartFacts, 'user' | 'hostname' | 'availableCapabilities'>
+export type ExecFacts = Pick<StartFacts, 'user' | 'hostname' | 'linkEnv' | 'availableCapabilities'>
 
 const DEFAULT_PATH = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 const MASKED_PATHS =
@@ -119,11 +119,11 @@ export function buildSpec(record: ContainerRecord, facts: StartFacts): object {
 
 /** The process of `docker exec`, in the OCI form that `runc exec --process` reads. */
 export function buildExecProcess(record: ContainerRecord, exec: ExecConfig, facts: ExecFacts): object {
-  const { user, hostname, availableCapabilities } = facts
+  const { user, availableCapabilities } = facts
   const host = record.hostConfig
   const privileged = exec.Privileged === true || host.Privileged === true
   const capabilities = capabilitiesOf(host.CapAdd ?? [], host.CapDrop ?? [], privileged, availableCapabilities)
-  const base = environmentOf({ ...record, config: { ...record.config, Tty: exec.Tty === true } }, { hostname, linkEnv: [], user })
+  const base = environmentOf({ ...record, config: { ...record.config, Tty: exec.Tty === true } }, facts)
   return {
     terminal: exec.Tty === true,
     ...(exec.ConsoleSize ? { consoleSize: { height: exec.ConsoleSize[0], width: exec.ConsoleSize[1] } } : {}),

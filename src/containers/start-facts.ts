@@ -1,5 +1,5 @@
 /** What can only be known when a container starts: devices of the host, users of the root file system, programs, other containers. */
-import { closeSync, existsSync, readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs'
+import { closeSync, existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { posix } from 'node:path'
 import { NetError } from '../base/errors.ts'
 import { findProgram, ownCapabilities } from '../sys/process.ts'
@@ -21,22 +21,6 @@ export function readInRootfs(rootfs: string, path: string): string {
     if (fd === undefined) return ''
     try {
       return statSync(below(fd)).isFile() ? readFileSync(below(fd), 'utf8') : ''
-    } finally {
-      closeSync(fd)
-    }
-  } finally {
-    closeSync(root)
-  }
-}
-
-/** The host path of a directory inside the root file system, or undefined when there is none. The caller must not keep it across a start. */
-export function directoryInRootfs(rootfs: string, path: string): string | undefined {
-  const root = openRoot(rootfs)
-  try {
-    const fd = tryOpenInRoot(root, path, O_READ, ['ENOENT', 'ENOTDIR', 'ELOOP'])
-    if (fd === undefined) return undefined
-    try {
-      return statSync(below(fd)).isDirectory() ? readlinkSync(below(fd)) : undefined
     } finally {
       closeSync(fd)
     }
@@ -125,11 +109,12 @@ export function groupAddOf(record: ContainerRecord): readonly string[] {
   return strings(record.hostConfig, 'GroupAdd')
 }
 
-/** For another process in a running container. `user` '' = the container's own. */
-export function execFacts(record: ContainerRecord, rootfs: string, user: string): ExecFacts {
+/** For another process in a running container. `user` '' = the container's own; `linkEnv`: the variables of legacy links. */
+export function execFacts(record: ContainerRecord, rootfs: string, user: string, linkEnv: readonly string[]): ExecFacts {
   return {
     user: userIn(rootfs, user || record.config.User || '', groupAddOf(record)),
     hostname: record.config.Hostname || record.id.slice(0, 12),
+    linkEnv,
     availableCapabilities: ownCapabilities(),
   }
 }
