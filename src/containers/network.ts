@@ -129,10 +129,9 @@ export class ContainerNetwork {
   linkEnv(record: ContainerRecord): string[] {
     return record.links.flatMap(({ target, alias }) => {
       const other = this.#registry.find(target)?.record
-      if (other === undefined) return []
+      if (other === undefined || !isRunning(other.state)) return []
       const endpoint = this.#deps.controller.sandboxOf(other.id)?.endpoints.find((e) => e.networkName === 'bridge')
-      if (endpoint === undefined) return []
-      return linkEnvironment(record.name, alias, endpoint.ipv4, exposedPorts(other.config), other.config.Env ?? [])
+      return linkEnvironment(record.name, alias, endpoint?.ipv4 ?? '', exposedPorts(other.config), other.config.Env ?? [])
     })
   }
 

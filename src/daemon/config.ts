@@ -44,7 +44,7 @@ interface Flag {
 
 const NFT = 'Causeway has one firewall, its own nftables table'
 const FLAGS: readonly Flag[] = [
-  { flag: '-H, --host <url>', key: 'hosts', kind: 'list', help: 'where to listen: unix:///path, tcp://host:port, fd://' },
+  { flag: '-H, --host <url>', key: 'hosts', kind: 'list', help: 'where to listen: unix:///path, tcp://host:port' },
   { flag: '-G, --group <name>', key: 'group', kind: 'text', help: 'group of the unix socket' },
   { flag: '--data-root <dir>', key: 'data-root', kind: 'text', help: 'persistent state' },
   { flag: '--exec-root <dir>', key: 'exec-root', kind: 'text', help: 'run-time state' },

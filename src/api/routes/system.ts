@@ -90,7 +90,7 @@ function infoJson(options: ApiOptions, apiVersion: number): object {
     DriverStatus: [],
     Plugins: {
       Volume: ['local'],
-      Network: NetworkPlugins ?? ['bridge', 'host', 'ipvlan', 'macvlan', 'null', 'overlay'],
+      Network: NetworkPlugins ?? ['bridge', 'host', 'null'],
       Authorization: null,
       Log: ['json-file', 'none'],
     },

@@ -34,7 +34,6 @@ export const create = defineCommand({
     { line: 'causeway network create --subnet 10.5.0.0/16 --ip-range 10.5.1.0/24 --gateway 10.5.0.1 front' },
     { line: 'causeway network create --ipv6 --subnet fd00:5::/64 dual', why: 'IPv4 of the default pools and an IPv6 subnet of your own' },
     { line: 'causeway network create --internal -o com.docker.network.driver.mtu=9000 back' },
-    { line: 'causeway network create -d macvlan -o parent=eth0 --subnet 192.168.1.0/24 lan' },
   ],
   run: async (context, [name = ''], o) => {
     const body: NetworkCreateRequest = {

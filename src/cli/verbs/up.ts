@@ -26,7 +26,6 @@ export const up = defineCommand({
     { line: 'causeway up' },
     { line: 'causeway up --bip 10.200.0.1/16 --default-address-pool base=10.201.0.0/16,size=24' },
     { line: 'causeway -H unix:///tmp/a.sock up --exec-root /tmp/a --data-root /tmp/a-data', why: 'A second engine beside the first' },
-    { line: 'causeway up --cluster-store etcd://10.0.0.1:2379 --cluster-advertise eth0:2377' },
   ],
   run: async (context, args) => {
     const where = places(context, args)
