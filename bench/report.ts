@@ -20,7 +20,7 @@ export interface Result {
 }
 
 /** How many times better the first engine is than the second: above 1 is better, whatever the unit. */
-export function advantage({ better, sides }: ResultRow): number {
+function advantage({ better, sides }: ResultRow): number {
   const [first, second] = sides
   if (first === undefined || second === undefined) return Number.NaN
   return better === 'lower' ? second.median / first.median : first.median / second.median

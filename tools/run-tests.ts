@@ -95,7 +95,7 @@ function runFile(file: string, mark: string): Promise<Outcome> {
 }
 
 /** The failing tests of a TAP stream with their details, or the end of it when there are none. */
-export function failuresOf(tap: string): string {
+function failuresOf(tap: string): string {
   const lines = tap.split('\n')
   const kept: string[] = []
   for (let i = 0; i < lines.length; i++) {

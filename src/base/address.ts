@@ -205,12 +205,6 @@ export function cidrOverlaps(a: Cidr, b: Cidr): boolean {
   return la.length <= lb.length ? cidrContains(a, lb.ip) : cidrContains(b, la.ip)
 }
 
-/** IPv4 directed broadcast address of a subnet, or undefined for IPv6, /31 and /32 (RFC 3021). */
-export function broadcastOf(cidr: Cidr): Ip | undefined {
-  if (familyOf(cidr) === 6 || splitPrefix(cidr).length >= 31) return undefined
-  return ipFromBigInt(4, cidrRange(cidr).last)
-}
-
 export function tryParseMac(text: string): Mac | undefined {
   if (!/^[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}$/.test(text)) return undefined
   return text.toLowerCase().replaceAll('-', ':') as Mac

@@ -5,7 +5,7 @@ import type { Group, Listing } from './registry.ts'
 
 const PROGRAM = 'causeway'
 
-export function usageLine(spec: Pick<CommandSpec<OptionTable>, 'path' | 'usage'>): string {
+function usageLine(spec: Pick<CommandSpec<OptionTable>, 'path' | 'usage'>): string {
   return `Usage:  ${PROGRAM} ${spec.path}${spec.usage === '' ? '' : ` ${spec.usage}`}`
 }
 

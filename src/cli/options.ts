@@ -116,7 +116,7 @@ export function parseBool(t: string): boolean {
   throw new NetError('invalid', `strconv.ParseBool: parsing "${t}": invalid syntax`)
 }
 
-export function parseInteger(t: string): number {
+function parseInteger(t: string): number {
   if (!/^[+-]?\d+$/.test(t)) throw new NetError('invalid', `strconv.ParseInt: parsing "${t}": invalid syntax`)
   return Number(t)
 }

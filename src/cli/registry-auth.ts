@@ -11,7 +11,7 @@ interface AuthFile {
 
 const HUB = 'https://index.docker.io/v1/'
 
-export function authFilePath(env: Env): string {
+function authFilePath(env: Env): string {
   return `${env['DOCKER_CONFIG'] ?? `${env['HOME'] ?? '/root'}/.docker`}/config.json`
 }
 

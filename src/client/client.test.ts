@@ -10,7 +10,7 @@ import { NetError } from '../base/errors.ts'
 import { parseEngineAddress } from './address.ts'
 import { Client } from './client.ts'
 import { Demultiplexer } from './demux.ts'
-import { readJsonLines } from './json-lines.ts'
+import { readJsonTexts } from './json-lines.ts'
 import { encodeQuery, isOlder, statusOf, Transport } from './transport.ts'
 import { encodeFilters } from './types.ts'
 
@@ -45,7 +45,7 @@ test('JSON lines: the same values, wherever the chunks are cut, with and without
       yield bytes.subarray(cut)
     }
     const got: unknown[] = []
-    for await (const value of readJsonLines(pieces())) got.push(value)
+    for await (const text of readJsonTexts(pieces())) got.push(JSON.parse(text))
     assert.deepEqual(got, expected, `cut at ${cut}`)
   }
 })

@@ -48,9 +48,3 @@ export class Demultiplexer {
     return frames
   }
 }
-
-/** Frames of a chunked source, in order. */
-export async function* readFrames(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Frame> {
-  const demultiplexer = new Demultiplexer()
-  for await (const chunk of chunks) yield* demultiplexer.push(chunk)
-}

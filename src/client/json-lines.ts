@@ -1,11 +1,6 @@
 /** Docker's progress and event streams: JSON values one after the other, with or without a line end in between. */
 
-/** Yields each complete value. Text that never completes is dropped at the end of the stream (the connection was cut). */
-export async function* readJsonLines<T>(chunks: AsyncIterable<Uint8Array | string>): AsyncGenerator<T> {
-  for await (const text of readJsonTexts(chunks)) yield JSON.parse(text) as T
-}
-
-/** The same, each value as the text that was sent. */
+/** Yields the text of each complete value. Text that never completes is dropped at the end of the stream (the connection was cut). */
 export async function* readJsonTexts(chunks: AsyncIterable<Uint8Array | string>): AsyncGenerator<string> {
   const decoder = new TextDecoder()
   const splitter = new JsonSplitter()

@@ -48,7 +48,7 @@ export interface ExtractOptions {
 }
 
 /** Cleans a name of an archive to components below the root. Throws `invalid` for one that climbs above it. */
-export function entryPath(name: string): string {
+function entryPath(name: string): string {
   const out: string[] = []
   for (const part of name.split('/')) {
     if (part === '' || part === '.') continue

@@ -26,7 +26,7 @@ export interface PutOptions {
 }
 
 /** Go's os.FileMode: the permission bits, and the kind of file in the upper half. Source: Go's io/fs. */
-export function goFileMode(stats: Stats): number {
+function goFileMode(stats: Stats): number {
   let mode = stats.mode & 0o777
   if (stats.isDirectory()) mode += 2 ** 31
   else if (stats.isSymbolicLink()) mode += 2 ** 27

@@ -41,7 +41,7 @@ function configEnv(own: readonly string[], image: readonly string[]): string[] {
 }
 
 /** The image's defaults below the request's own values. */
-export function mergeConfig(own: ContainerConfig, image: ContainerConfig): ContainerConfig {
+function mergeConfig(own: ContainerConfig, image: ContainerConfig): ContainerConfig {
   // an own entrypoint clears the image's command: that was written for the image's entrypoint
   const ownEntrypoint = own.Entrypoint !== undefined && own.Entrypoint !== null
   const entrypoint = ownEntrypoint ? list(own.Entrypoint) : list(image.Entrypoint)

@@ -24,7 +24,7 @@ const KEPT_OUTPUT = 4096
 const NS_PER_MS = 1e6
 
 /** The command of a Healthcheck, or undefined when there is none or it is NONE. */
-export function healthCommand(entry: Entry): string[] | undefined {
+function healthCommand(entry: Entry): string[] | undefined {
   const [kind, ...rest] = entry.record.config.Healthcheck?.Test ?? []
   if (kind === 'CMD' && rest.length > 0) return rest
   if (kind === 'CMD-SHELL' && rest[0] !== undefined) return ['/bin/sh', '-c', rest[0]]

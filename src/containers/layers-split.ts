@@ -84,7 +84,7 @@ export interface Move {
 }
 
 /** Where file number `index`, written to `path`, is now: below `kept`, or still where it was written (undefined). */
-export function movedTo(moves: readonly Move[], path: string, index: number): string | undefined {
+function movedTo(moves: readonly Move[], path: string, index: number): string | undefined {
   const n = moves.findIndex((move) => index < move.before && (path === move.path || path.startsWith(`${move.path}/`)))
   return n < 0 ? undefined : `${n}${path.slice((moves[n] as Move).path.length)}`
 }

@@ -20,7 +20,7 @@ const NEWLINE = 10
 const SPACE = 32
 
 /** One line of the file without its newline; undefined for anything malformed (a line cut by a full disk). */
-export function parseLogLine(line: Buffer): LogLine | undefined {
+function parseLogLine(line: Buffer): LogLine | undefined {
   const first = line.indexOf(SPACE)
   const second = line.indexOf(SPACE, first + 1)
   if (first < 0 || second < 0 || line[second + 2] !== SPACE) return undefined
@@ -31,7 +31,7 @@ export function parseLogLine(line: Buffer): LogLine | undefined {
 }
 
 /** conmon's local time as UTC with nanoseconds, the form of `docker logs -t`. */
-export function utcStamp(time: string): string {
+function utcStamp(time: string): string {
   if (time.endsWith('+00:00')) return `${time.slice(0, -6)}Z`
   const match = /^(.{19})(\.\d+)?(.*)$/.exec(time)
   if (!match) return time

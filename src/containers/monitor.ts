@@ -261,7 +261,7 @@ function lastLogMessage(file: string): string | undefined {
  * What went wrong in the runtime, in the form that Docker's clients match on (`executable file not found in $PATH` makes their exit
  * code 127). `invalid` when the command is at fault, else `internal`.
  */
-export function runtimeError(message: string): NetError {
+function runtimeError(message: string): NetError {
   const inner = message.replace(/^container_linux\.go:\d+: /, '')
   return new NetError(
     exitCodeOf(inner) === 128 ? 'internal' : 'invalid',

@@ -58,7 +58,7 @@ export function orderedEndpoints(
 }
 
 /** `name:ip`, the address unbracketed IPv6 or `host-gateway`. Throws `invalid` with Docker's texts. */
-export function checkExtraHosts(hosts: readonly string[]): void {
+function checkExtraHosts(hosts: readonly string[]): void {
   for (const entry of hosts) {
     const at = entry.search(/[:=]/)
     const name = entry.slice(0, at)

@@ -64,7 +64,7 @@ export function cgroupPathOf(record: Pick<ContainerRecord, 'id' | 'hostConfig'>)
 }
 
 /** The environment of the first process. Later entries win; a bare name removes. */
-export function environmentOf(record: ContainerRecord, facts: Pick<StartFacts, 'hostname' | 'linkEnv' | 'user'>): string[] {
+function environmentOf(record: ContainerRecord, facts: Pick<StartFacts, 'hostname' | 'linkEnv' | 'user'>): string[] {
   return mergeEnv(
     [DEFAULT_PATH, `HOSTNAME=${facts.hostname}`, ...(record.config.Tty ? ['TERM=xterm'] : []), `HOME=${facts.user.home}`, ...facts.linkEnv],
     record.config.Env ?? [],
@@ -72,7 +72,7 @@ export function environmentOf(record: ContainerRecord, facts: Pick<StartFacts, '
 }
 
 /** Overrides variables in place, appends new ones; an entry without `=` removes the variable. */
-export function mergeEnv(base: readonly string[], over: readonly string[]): string[] {
+function mergeEnv(base: readonly string[], over: readonly string[]): string[] {
   const out = new Map<string, string>()
   for (const entry of [...base, ...over]) {
     const at = entry.indexOf('=')

@@ -14,7 +14,7 @@ import type { HostConfig } from './types.ts'
 const O_READ = 0o4000
 
 /** A small file of the container's root file system, read without leaving it; '' when it is missing. */
-export function readInRootfs(rootfs: string, path: string): string {
+function readInRootfs(rootfs: string, path: string): string {
   const root = openRoot(rootfs)
   try {
     const fd = tryOpenInRoot(root, path, O_READ, ['ENOENT', 'ENOTDIR', 'ELOOP'])

@@ -63,7 +63,7 @@ export async function processTable(pids: readonly number[], psArgs: string): Pro
 }
 
 /** The last column may hold blanks: everything from there on is one value. */
-export function parsePs(output: string, pids: readonly number[]): { titles: string[]; processes: string[][] } {
+function parsePs(output: string, pids: readonly number[]): { titles: string[]; processes: string[][] } {
   const [head = '', ...lines] = output.split('\n')
   const titles = head.trim().split(/\s+/)
   const pidColumn = titles.indexOf('PID')

@@ -125,7 +125,7 @@ const optionName = (flag: Flag) => flag.flag.match(/--([a-z0-9-]+)/)?.[1] as str
 const attribute = (name: string) => name.replace(/-([a-z0-9])/g, (_, c: string) => c.toUpperCase())
 
 /** `causeway daemon`'s options as commander declares them, for parsing and for --help. */
-export function daemonOptions(command: Command): Command {
+function daemonOptions(command: Command): Command {
   for (const flag of FLAGS) {
     const option = new Option(flag.flag, flag.help)
     if (flag.kind === 'bool') option.argParser(bool).preset('true')

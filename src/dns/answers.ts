@@ -8,12 +8,12 @@ import { HEADER_BYTES, type MessageIndex, OPT_BYTES, type OptInfo, putU16, u32 }
 import type { LocalAnswer } from './zone.ts'
 
 /** Time to live of local names, in seconds, as Docker gives it. */
-export const LOCAL_TTL = 600
+const LOCAL_TTL = 600
 /** What we can receive: fits the path MTU of every sane network (DNS flag day 2020). */
-export const OWN_UDP_SIZE = 1232
+const OWN_UDP_SIZE = 1232
 /** The largest answer over UDP, whatever the client says it takes. */
 export const MAX_UDP_ANSWER = 4096
-export const MIN_UDP_ANSWER = 512
+const MIN_UDP_ANSWER = 512
 
 /** A local answer, ready to be copied behind the question; records name the question by a pointer to byte 12. */
 export interface PreparedAnswer {

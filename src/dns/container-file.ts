@@ -6,12 +6,12 @@ import { createHash } from 'node:crypto'
 import { closeSync, ftruncateSync, openSync, readFileSync, writeFileSync, writeSync } from 'node:fs'
 
 /** What the hash file holds for `text`. */
-export function hashOf(text: string): string {
+function hashOf(text: string): string {
   return `sha256:${createHash('sha256').update(text).digest('hex')}`
 }
 
 /** True when the file's text is not the one that its hash was taken of. Without a hash (never written) nothing was edited. */
-export function isEdited(text: string | undefined, hash: string | undefined): boolean {
+function isEdited(text: string | undefined, hash: string | undefined): boolean {
   return text !== undefined && hash !== undefined && hash.trim() !== hashOf(text)
 }
 

@@ -13,7 +13,7 @@ export interface HostsLine {
   readonly names: readonly string[]
 }
 
-export function formatHostsLine(line: HostsLine): string {
+function formatHostsLine(line: HostsLine): string {
   return `${line.ip}\t${line.names.join(' ')}`
 }
 

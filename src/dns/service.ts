@@ -18,7 +18,7 @@ import type { DnsCommand, DnsQueryLogEntry, DnsRecordSet, DnsReport, DnsStats, D
 import type { DnsWorkerData } from './worker.ts'
 
 /** Where the resolver of a sandbox listens; port 53 is redirected to the ports that {@link DnsService.addSandbox} returns. */
-export const RESOLVER_ADDRESS = parseIp('127.0.0.11')
+const RESOLVER_ADDRESS = parseIp('127.0.0.11')
 
 const F_DUPFD_CLOEXEC = 1030
 /** Room for what forwarding makes and drops, so that it dies young instead of in a long collection. Used under load only. */

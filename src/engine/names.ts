@@ -4,7 +4,7 @@ import type { Network } from '../model/network.ts'
 import type { EndpointRecord } from './records.ts'
 
 /** Links of an endpoint as aliases that only this sandbox sees: alias -> names it stands for. */
-export function linkAliases(links: readonly string[] | undefined): Record<string, string[]> {
+function linkAliases(links: readonly string[] | undefined): Record<string, string[]> {
   const out: Record<string, string[]> = {}
   for (const link of links ?? []) {
     const colon = link.indexOf(':')

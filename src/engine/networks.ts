@@ -327,6 +327,6 @@ function familySwitches(spec: NetworkSpec, options: Options): { enableIpv4: bool
 }
 
 /** Docker prints nanoseconds; the clock gives milliseconds. */
-export function rfc3339Nano(ms: number): string {
+function rfc3339Nano(ms: number): string {
   return new Date(ms).toISOString().replace('Z', '000000Z')
 }

@@ -70,7 +70,7 @@ export class PortTable {
 }
 
 /** Shorter runs are published port by port, each really bound; longer ones become one interval. */
-export const RANGE_MIN = 32
+const RANGE_MIN = 32
 
 /**
  * Joins requests for consecutive ports with equal container and host numbers into runs (`docker run -p 8000-8999:8000-8999`

@@ -3,7 +3,7 @@
  * synchronous from entering the namespace to leaving it and opens only short-lived sockets.
  */
 import type { Ip } from '../base/address.ts'
-import { hasCode, isErrno, NetError } from '../base/errors.ts'
+import { hasCode, isErrno } from '../base/errors.ts'
 import type { EndpointWanted } from '../drivers/types.ts'
 import { openRtnl } from '../kernel/rtnl.ts'
 import type { Rtnl } from '../kernel/types.ts'
@@ -124,10 +124,4 @@ function ignoreMissing(fn: () => void): void {
   } catch (error) {
     if (!hasCode(error, 'not-found')) throw error
   }
-}
-
-/** Docker's words for an interface name that is taken. */
-export function renameError(cause: unknown, ifname: string): unknown {
-  if (!isErrno(cause, 'EEXIST')) return cause
-  return new NetError('internal', `error renaming interface to ${ifname}: file exists`, {}, cause)
 }

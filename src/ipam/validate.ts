@@ -14,7 +14,7 @@ export function validateIpam(configs: readonly IpamPoolRequest[], options: { rea
 }
 
 /** One problem stands alone; several are a list. */
-export function joinProblems(problems: readonly string[]): string {
+function joinProblems(problems: readonly string[]): string {
   return problems.length === 1 ? (problems[0] as string) : problems.map((problem) => `* ${problem}`).join('\n')
 }
 

@@ -34,7 +34,7 @@ const IP_FREEBIND = 15
 const TCP_NODELAY = 1
 const SO_ERROR = 4
 const MSG_NOSIGNAL = 0x4000
-export const EINPROGRESS = 115
+const EINPROGRESS = 115
 /** The kernel doubles it and charges about 768 bytes for a small datagram: room for 20,000 waiting questions. */
 const RECEIVE_BUFFER_BYTES = 8 << 20
 

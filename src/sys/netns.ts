@@ -4,10 +4,10 @@
  * setns(2) moves the calling thread and the children it starts; libuv's pool threads stay at home only if they
  * were started before the first setns, which is why {@link initNetns} must have run. Nothing may `await` inside.
  */
-import { closeSync, promises as fs, mkdirSync, openSync, readFileSync, statSync, unlinkSync, writeFileSync } from 'node:fs'
+import { closeSync, promises as fs, mkdirSync, openSync, statSync, unlinkSync, writeFileSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { NetError } from '../base/errors.ts'
-import { CLONE_NEWNET, check, errno, kernelError, MS_BIND, mount, raw, unmount } from './libc.ts'
+import { CLONE_NEWNET, check, errno, kernelError, MS_BIND, raw, unmount } from './libc.ts'
 
 /** A namespace held open. `inode` identifies it for as long as anything holds it. */
 export interface Netns {
@@ -82,13 +82,6 @@ export function createNetns(path: string): void {
   }
 }
 
-/** Keeps the namespace of a running process alive by a bind mount on `path`. */
-export function persistNetns(pid: number, path: string): void {
-  mkdirSync(dirname(path), { recursive: true })
-  writeFileSync(path, '')
-  mount(`/proc/${pid}/ns/net`, path, '', MS_BIND)
-}
-
 /** Drops the bind mount and the file. The kernel ends the namespace when its last process has gone. Idempotent. */
 export function removeNetns(path: string): void {
   while (unmount(path)) {
@@ -109,15 +102,4 @@ export function isNetnsMounted(path: string): boolean {
   } catch {
     return false
   }
-}
-
-/** Paths below `dir` on which a namespace is mounted, from /proc/self/mountinfo. */
-export function listNetns(dir: string): string[] {
-  const out = new Set<string>()
-  for (const line of readFileSync('/proc/self/mountinfo', 'utf8').split('\n')) {
-    const fields = line.split(' ')
-    const path = fields[4]
-    if (path?.startsWith(`${dir}/`) && line.includes(' nsfs ')) out.add(path)
-  }
-  return [...out]
 }

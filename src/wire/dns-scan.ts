@@ -156,6 +156,6 @@ export function sameQuestion(a: Uint8Array, b: Uint8Array, end: number): boolean
 }
 
 /** ASCII lower case; a length byte of a label (at most 63) is never a letter. */
-export function lowerByte(byte: number): number {
+function lowerByte(byte: number): number {
   return byte >= 0x41 && byte <= 0x5a ? byte | 0x20 : byte
 }

@@ -29,7 +29,7 @@ export interface DigAnswer {
 }
 
 /** Reads dig's output. */
-export function parseDig(text: string): DigAnswer {
+function parseDig(text: string): DigAnswer {
   const section = (name: string): string[] =>
     (new RegExp(`;; ${name} SECTION:\n([\\s\\S]*?)\n\n`).exec(text)?.[1] ?? '').split('\n').filter((line) => line !== '')
   const answers = section('ANSWER').map((line) => line.replaceAll(/\s+/g, ' '))

@@ -37,7 +37,7 @@ export function containerJson(container: Container, sources: Sources, version: n
   }
 }
 
-export function stateJson(state: ContainerState): object {
+function stateJson(state: ContainerState): object {
   const { status, health } = state
   return {
     Status: status,
@@ -60,7 +60,7 @@ export function isLive(state: ContainerState): boolean {
   return state.status === 'running' || state.status === 'paused' || state.status === 'restarting'
 }
 
-export function networkSettingsJson(container: Container, { controller }: Sources, version: number): object {
+function networkSettingsJson(container: Container, { controller }: Sources, version: number): object {
   const sandbox = isLive(container.state) ? controller.sandboxOf(container.id) : undefined
   const networks = endpointsJson(container, { controller }, version)
   return {

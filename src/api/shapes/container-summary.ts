@@ -60,7 +60,7 @@ function quoteArgument(argument: string): string {
 }
 
 /** `Up 5 minutes`, `Exited (0) 3 hours ago`: what `docker ps` prints. */
-export function statusSentence({ state }: Container, nowMs: number): string {
+function statusSentence({ state }: Container, nowMs: number): string {
   const since = (time: string): string => roughSpan(Math.max(0, nowMs / 1000 - Date.parse(time) / 1000))
   const health =
     state.health === undefined || state.health.status === 'none'

@@ -10,7 +10,7 @@ export interface TabOptions {
 }
 
 /** Docker's settings for its lists. */
-export const LIST_TABS: TabOptions = { minWidth: 10, padding: 3 }
+const LIST_TABS: TabOptions = { minWidth: 10, padding: 3 }
 
 export function alignTabs(text: string, options: TabOptions = LIST_TABS): string {
   const lines = text.split('\n').map((line) => line.split('\t'))

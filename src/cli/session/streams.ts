@@ -8,7 +8,7 @@ import { fail } from '../fail.ts'
 import { DetachWatcher, parseDetachKeys } from './detach-keys.ts'
 
 /** Writes and waits while the other side is slow. */
-export async function writeTo(out: Writable, data: Uint8Array | string): Promise<void> {
+async function writeTo(out: Writable, data: Uint8Array | string): Promise<void> {
   if (out.write(data) || out.destroyed) return
   await new Promise<void>((resolve) => {
     const done = () => {

@@ -48,7 +48,7 @@ function withNames(event: EventMessage, nanos: string): Record<string, unknown> 
 }
 
 /** `2026-11-21T00:20:25.123456789Z container start <id> (image=busybox, name=c1)`, local time. */
-export function eventText(event: EventMessage, nanos: string): string {
+function eventText(event: EventMessage, nanos: string): string {
   const { ID = '', Attributes } = event.Actor ?? {}
   const attributes = Object.entries(Attributes ?? {})
     .toSorted(([a], [b]) => (a < b ? -1 : 1))

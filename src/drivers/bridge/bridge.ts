@@ -17,7 +17,6 @@ import { NetError } from '../../base/errors.ts'
 import type { Address } from '../../model/kernel-state.ts'
 import type { Network } from '../../model/network.ts'
 import type { WantedLink, WantedSysctl } from '../../plan/wanted.ts'
-import { boolOption, OPTION } from '../options.ts'
 import { type Driver, type EndpointFacts, type EndpointWanted, type NetworkDraft, type NetworkWanted, poolOf } from '../types.ts'
 import { type BridgeConfig, parseBridgeConfig } from './config.ts'
 
@@ -203,9 +202,4 @@ export const bridgeDriver: Driver = {
     if (clash === undefined) return undefined
     return `cannot create network ${network.id} (${a.bridge}): conflicts with network ${other.id} (${b.bridge}): ${clash}`
   },
-}
-
-/** True when endpoints of this bridge network can be reached and reach each other only through links. */
-export function isIccOff(network: Network): boolean {
-  return !boolOption(network.options, OPTION.enableIcc, true)
 }
