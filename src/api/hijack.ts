@@ -96,6 +96,8 @@ export function serveUpgrades(server: Server, serve: (req: IncomingMessage, res:
   server.on('upgrade', (req: IncomingMessage, duplex: Duplex, head: Buffer) => {
     const socket = duplex as Socket
     socket.on('error', () => socket.destroy())
+    // A TLS socket flows on although the parser has let go of it: input, and its end, would be lost before anybody takes them.
+    socket.pause()
     const protocol = String(req.headers.upgrade ?? 'tcp')
       .replace(/[^\w./-]/g, '')
       .slice(0, 40)
@@ -148,4 +150,5 @@ function readExactly(socket: Socket, head: Buffer, length: number, done: (body: 
   const onEnd = (): void => void socket.destroy() // the body will never be complete
   socket.on('data', onData)
   socket.on('end', onEnd)
+  socket.resume()
 }

@@ -193,6 +193,8 @@ function tlsServerOptions(tls: TlsOptions): object {
     requestCert: tls.verify,
     rejectUnauthorized: tls.verify,
     minVersion: 'TLSv1.2' as const,
+    // As node:http has it on plain sockets: the end of a client's input is not the end of the output it waits for.
+    allowHalfOpen: true,
   }
 }
 

@@ -55,6 +55,9 @@ export class StreamHub {
   readonly #clients = new Set<Client>()
   #connection: Connection | undefined
   #ended: (() => void)[] = []
+  /** Input, and its end, from clients that are here before the process: `echo x | docker run -i` attaches, sends and only then starts. */
+  #early: { client: Client; data: Uint8Array; done: () => void }[] = []
+  #earlyEnd = false
 
   constructor(reactor: PacketReactor, clock: Clock, tty: boolean, closesStdin: boolean) {
     this.#reactor = reactor
@@ -80,7 +83,11 @@ export class StreamHub {
       (packets) => this.#deliver(packets),
       () => this.#disconnect(),
     )
-    this.#connection = { fd, subscription, queue: [], waiting: false, ended: false }
+    const connection: Connection = { fd, subscription, queue: [], waiting: false, ended: this.#earlyEnd && this.#closesStdin }
+    this.#connection = connection
+    this.#earlyEnd = false
+    for (const { data, done } of this.#early.splice(0)) this.#enqueue(connection, data, done)
+    this.#flush(connection)
   }
 
   /** A new client. With `held`, live output waits until {@link release} is called with the same session. */
@@ -104,7 +111,7 @@ export class StreamHub {
           }
           done()
         }
-        if (options.stdin && pass.length > 0) this.#send(pass, next)
+        if (options.stdin && pass.length > 0) this.#send(client, pass, next)
         else next()
       },
       final: (done) => {
@@ -152,10 +159,15 @@ export class StreamHub {
   abort(): void {
     this.#disconnect()
     for (const client of this.#clients) this.#end(client)
+    this.#earlyEnd = false
   }
 
   #end(client: Client): void {
     this.#clients.delete(client)
+    const left = this.#early.filter((each) => each.client === client)
+    this.#early = this.#early.filter((each) => each.client !== client)
+    for (const { done } of left) done()
+    if (this.#clients.size === 0) this.#earlyEnd = false
     if (client.held === undefined && !client.output.readableEnded && !client.output.destroyed) client.output.push(null)
   }
 
@@ -191,18 +203,26 @@ export class StreamHub {
     for (const resolve of this.#ended.splice(0)) resolve()
   }
 
-  #send(data: Uint8Array, done: () => void): void {
+  #send(client: Client, data: Uint8Array, done: () => void): void {
     const connection = this.#connection
-    if (connection === undefined || connection.ended) {
-      done() // input for a process that is not there is dropped, as Docker does
+    if (connection === undefined && this.#clients.has(client)) {
+      this.#early.push({ client, data, done }) // not more than one per client: nothing follows before `done`
       return
     }
+    if (connection === undefined || connection.ended) {
+      done() // input for a process that is not there any more is dropped, as Docker does
+      return
+    }
+    this.#enqueue(connection, data, done)
+    this.#flush(connection)
+  }
+
+  #enqueue(connection: Connection, data: Uint8Array, done: () => void): void {
     for (let at = 0; at < data.length; at += STDIN_PACKET_BYTES) {
       const last = at + STDIN_PACKET_BYTES >= data.length
       // the caller may reuse its buffer once `done` was called, never before
       connection.queue.push({ data: data.subarray(at, at + STDIN_PACKET_BYTES), done: last ? done : () => {} })
     }
-    this.#flush(connection)
   }
 
   #flush(connection: Connection): void {
@@ -228,6 +248,7 @@ export class StreamHub {
 
   #endStdin(): void {
     const connection = this.#connection
+    if (connection === undefined) this.#earlyEnd = true
     if (connection === undefined || !this.#closesStdin || connection.ended) return
     connection.ended = true
     if (connection.queue.length === 0) endPackets(connection.fd)

@@ -102,6 +102,19 @@ test('tty: one stream with carriage returns, window size reaches the process', a
   await eventually(() => seen.ended, 'end')
 })
 
+test('input that comes before the start, and its end, reach the process', async () => {
+  for (const text of ['', 'first\n', 'x'.repeat(300_000)]) {
+    const { id } = await lab.containers.create(shell('cat', { OpenStdin: true, StdinOnce: true }))
+    const session = await lab.containers.attach(id, ALL)
+    const seen = watch(session)
+    session.stdin.end(text)
+    await new Promise((resolve) => setTimeout(resolve, 50))
+    await lab.containers.start(id)
+    await eventually(() => seen.ended, 'end of cat')
+    assert.equal(seen.out, text)
+  }
+})
+
 test('detach keys end the client and leave the container running', async () => {
   for (const [keys, typed] of [
     [undefined, '\x10\x11'],
