@@ -120,7 +120,8 @@ export function parseMocha(output: string): Record<string, Outcome> {
 function rootfs(): Buffer {
   const dir = mkdtempSync(join(tmpdir(), 'causeway-compat-'))
   try {
-    for (const name of ['bin', 'etc', 'tmp', 'proc', 'sys', 'dev', 'root', 'usr/bin', 'var/opt']) mkdirSync(join(dir, name), { recursive: true })
+    for (const name of ['bin', 'etc', 'tmp', 'proc', 'sys', 'dev', 'root', 'usr/bin', 'var/opt'])
+      mkdirSync(join(dir, name), { recursive: true })
     run(
       'sh',
       [
@@ -137,7 +138,10 @@ function rootfs(): Buffer {
       mkdirSync(dirname(target), { recursive: true })
       copyFileSync(realpathSync(library as string), target)
     }
-    writeFileSync(join(dir, 'etc/passwd'), 'root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\npostgres:x:70:70::/:/bin/sh\n')
+    writeFileSync(
+      join(dir, 'etc/passwd'),
+      'root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\npostgres:x:70:70::/:/bin/sh\n',
+    )
     writeFileSync(join(dir, 'etc/group'), 'root:x:0:\nnogroup:x:65534:\n')
     writeFileSync(join(dir, 'hello'), '#!/bin/sh\necho Hello from Docker!\n', { mode: 0o755 })
     const archive = `${dir}.tar`

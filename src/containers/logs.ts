@@ -2,7 +2,7 @@
  * Reads conmon's k8s-file logs: `<time> <stdout|stderr> <F|P> <text>`, where P is a part of a line and F its end.
  * A tail is found by reading backwards from the end, so its cost does not grow with the log.
  */
-import { type FSWatcher, watch } from 'node:fs'
+import { type FSWatcher, statSync, watch } from 'node:fs'
 import { type FileHandle, open, stat } from 'node:fs/promises'
 import { secondsOf } from './time.ts'
 import type { LogOptions } from './types.ts'
@@ -77,12 +77,19 @@ export interface Following {
   readonly stopped: Promise<unknown>
 }
 
+/** Size of a log now, 0 when there is none. */
+export function logSize(path: string): number {
+  return statSync(path, { throwIfNoEntry: false })?.size ?? 0
+}
+
 /** Yields the log as chunks for a client; with `follow` until the container ends or the signal aborts. A missing log is empty. */
 export async function* readLog(
   path: string,
   options: LogOptions,
   following: Following,
   signal: AbortSignal,
+  /** Not beyond this offset: what comes later reaches the client another way. */
+  end = Number.POSITIVE_INFINITY,
 ): AsyncGenerator<{ stream: 'stdout' | 'stderr'; data: Buffer }> {
   const wants = (line: LogLine) => (line.stream === 'stdout' ? options.stdout : options.stderr)
   const changes = options.follow ? new ChangeFlag(path, signal, following.stopped) : undefined
@@ -100,7 +107,8 @@ export async function* readLog(
       if (signal.aborted) return
       const wasLive = options.follow && following.isLive()
       changes?.reset()
-      const { bytesRead } = file === undefined ? { bytesRead: 0 } : await file.read(buffer, 0, buffer.length, position)
+      const room = Math.min(buffer.length, end - position)
+      const { bytesRead } = file === undefined || room <= 0 ? { bytesRead: 0 } : await file.read(buffer, 0, room, position)
       position += bytesRead
       if (bytesRead > 0) {
         const data: Buffer = Buffer.concat([rest, buffer.subarray(0, bytesRead)])
@@ -122,6 +130,7 @@ export async function* readLog(
         rest = Buffer.from(data.subarray(from))
         continue
       }
+      if (position >= end) return
       // conmon starts a new file when the log has reached its bound
       const now = await stat(path).catch(() => undefined)
       const old = await file?.stat()
