@@ -9,25 +9,25 @@ import { existsSync, mkdirSync, rmSync } from 'node:fs'
 import type { Readable } from 'node:stream'
 import { messageOf, NetError } from '../base/errors.ts'
 import { newId } from '../base/ids.ts'
-import { type CgroupLimits, type Cgroups, openCgroups } from '../sys/cgroup.ts'
+import { type Cgroups, openCgroups } from '../sys/cgroup.ts'
+import { Connections } from './connections.ts'
 import { checkCreate, realizeMounts } from './create.ts'
 import type { ContainerDeps } from './deps.ts'
 import { parseDetachKeys } from './detach-keys.ts'
 import { Execs } from './execs.ts'
-import { num, text } from './fields.ts'
 import { Lifecycle } from './lifecycle.ts'
-import { readLog } from './logs.ts'
+import { limitsOf, mergeUpdate } from './limits.ts'
+import { logSize, readLog } from './logs.ts'
 import { findPrograms, Monitor, writeWindowSize } from './monitor.ts'
 import { checkName, inventName } from './names.ts'
 import { ContainerNetwork, filesIn } from './network.ts'
-import { containerModeOf, endpointSettings, orderedEndpoints } from './network-plan.ts'
+import { orderedEndpoints } from './network-plan.ts'
 import { type ContainerRecord, containerDir, isRunning, logPathOf, snapshot } from './record.ts'
 import { Entry, Registry } from './registry.ts'
-import { restartPolicyOf } from './restart.ts'
 import { Restorer } from './restore.ts'
 import type { RootfsChange } from './rootfs-types.ts'
 import { parseSignal, SIGKILL, SIGTERM } from './signals.ts'
-import { cgroupPathOf, cpuQuotaOf } from './spec.ts'
+import { cgroupPathOf } from './spec.ts'
 import { processTable, statsJson } from './stats.ts'
 import { StreamHub } from './stream-hub.ts'
 import { rfc3339, ZERO_TIME } from './time.ts'
@@ -54,6 +54,7 @@ export class Containers implements ContainerService {
   readonly #monitor: Monitor
   readonly #cgroups: Cgroups
   readonly #network: ContainerNetwork
+  readonly #connections: Connections
   readonly #lifecycle: Lifecycle
   readonly #execs: Execs
   readonly #restorer: Restorer
@@ -65,6 +66,7 @@ export class Containers implements ContainerService {
     this.#monitor = new Monitor(findPrograms(deps.runtime))
     this.#cgroups = openCgroups()
     this.#network = new ContainerNetwork(deps, this.#registry)
+    this.#connections = new Connections(deps.controller, this.#registry)
     const emit = (entry: Entry, action: string, attributes: Readonly<Record<string, string>> = {}) => this.#emit(entry, action, attributes)
     const parts = { deps, registry: this.#registry, monitor: this.#monitor, cgroups: this.#cgroups, network: this.#network, emit }
     this.#execs = new Execs(parts)
@@ -265,20 +267,10 @@ export class Containers implements ContainerService {
     await entry.exclusive(async () => {
       const { record } = entry
       if (record.state.status === 'removing') throw new NetError('conflict', `Container is marked for removal and cannot be "update".`)
-      const given = Object.fromEntries(Object.entries(change).filter(([, v]) => v !== undefined && v !== null && v !== 0 && v !== ''))
-      if ((given['RestartPolicy'] as { Name?: string } | undefined)?.Name === '') delete given['RestartPolicy']
-      const next: HostConfig = { ...record.hostConfig, ...given }
-      restartPolicyOf(next)
-      if (next.Memory && next.Memory < 6 * 1024 * 1024) throw new NetError('invalid', 'Minimum memory limit allowed is 6MB')
-      if (next.Memory && num(next, 'MemorySwap') > 0 && num(next, 'MemorySwap') < next.Memory) {
-        throw new NetError(
-          'conflict',
-          'Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time',
-        )
-      }
+      const { given, next } = mergeUpdate(record.hostConfig, change)
       if (record.live !== undefined) {
         try {
-          this.#cgroups.update(cgroupPathOf(record), limitsOf(given as Partial<HostConfig>))
+          this.#cgroups.update(cgroupPathOf(record), limitsOf(given))
         } catch (cause) {
           throw new NetError('internal', `Cannot update container ${record.id}: ${messageOf(cause)}`, {}, cause)
         }
@@ -386,12 +378,15 @@ export class Containers implements ContainerService {
   }
 
   logs(ref: string, options: LogOptions, signal: AbortSignal): AsyncIterable<{ stream: 'stdout' | 'stderr'; data: Buffer }> {
-    const entry = this.#registry.get(ref)
+    return this.#log(this.#registry.get(ref), options, signal)
+  }
+
+  #log(entry: Entry, options: LogOptions, signal: AbortSignal, end?: number): AsyncIterable<{ stream: 'stdout' | 'stderr'; data: Buffer }> {
     const { LogConfig } = entry.record.hostConfig
     if (LogConfig?.Type === 'none') throw new NetError('not-implemented', 'configured logging driver does not support reading')
     const stopped = options.follow ? entry.wait('stopped', signal).catch(() => {}) : Promise.resolve()
     const following = { isLive: () => isRunning(entry.record.state), stopped }
-    return readLog(logPathOf(this.#deps.root, entry.record.id), options, following, signal)
+    return readLog(logPathOf(this.#deps.root, entry.record.id), options, following, signal, end)
   }
 
   async attach(ref: string, options: AttachOptions): Promise<AttachSession> {
@@ -412,15 +407,17 @@ export class Containers implements ContainerService {
     )
     this.#emit(entry, 'attach')
     if (options.stream && entry.record.live !== undefined) entry.hub.connect(`${this.#lifecycle.paths(id).bundle}/attach`)
-    void this.#replay(entry, session, options).catch((error) => this.#deps.log.warn(messageOf(error), { container: id }))
+    // taken after the connection: what is logged from here on comes as live output
+    const end = logSize(logPathOf(this.#deps.root, id))
+    void this.#replay(entry, session, options, end).catch((error) => this.#deps.log.warn(messageOf(error), { container: id }))
     return session
   }
 
-  async #replay(entry: Entry, session: AttachSession, options: AttachOptions): Promise<void> {
+  async #replay(entry: Entry, session: AttachSession, options: AttachOptions, end: number): Promise<void> {
     try {
       if (options.logs) {
         const log = { stdout: options.stdout, stderr: options.stderr, follow: false, timestamps: false }
-        for await (const chunk of this.logs(entry.record.id, log, new AbortController().signal)) entry.hub.replay(session, chunk)
+        for await (const chunk of this.#log(entry, log, new AbortController().signal, end)) entry.hub.replay(session, chunk)
       }
     } finally {
       if (!options.stream) session.close()
@@ -471,90 +468,16 @@ export class Containers implements ContainerService {
     this.#execs.resize(execId, rows, columns)
   }
 
-  async connectNetwork(ref: string, network: string, settings: EndpointSettingsJson): Promise<void> {
-    const entry = this.#registry.get(ref)
-    await entry.exclusive(async () => {
-      const { record } = entry
-      const { controller } = this.#deps
-      this.#checkConnectable(record)
-      const name = controller.findNetwork(network)?.name ?? network
-      if (name === 'host') {
-        throw new NetError('invalid', 'cannot connect container to host network - container must be created in host network mode')
-      }
-      if (name === 'none' || 'none' in record.endpoints) {
-        throw new NetError('invalid', 'container cannot be connected to multiple networks with one of the networks in private (none) mode')
-      }
-      controller.validateEndpoint(name, endpointSettings(settings))
-      if (controller.sandboxOf(record.id) !== undefined) await controller.connect(record.id, name, endpointSettings(settings))
-      else if (name in record.endpoints) throw new NetError('denied', `endpoint with name ${record.name} already exists in network ${name}`)
-      this.#registry.update(entry, { endpoints: { ...entry.record.endpoints, [name]: settings } })
-    })
+  connectNetwork(ref: string, network: string, settings: EndpointSettingsJson): Promise<void> {
+    return this.#connections.connect(ref, network, settings)
   }
 
-  async disconnectNetwork(ref: string, network: string, force: boolean): Promise<void> {
-    const { controller } = this.#deps
-    const entry = this.#registry.find(ref)
-    if (entry === undefined && force) return controller.disconnect(ref, network, true) // an endpoint that its container left behind
-    const found = entry ?? this.#registry.get(ref)
-    await found.exclusive(async () => {
-      const { record } = found
-      refuseRemoval(record)
-      const there = controller.findNetwork(network)
-      const name = there?.name ?? network
-      if (record.hostConfig.NetworkMode === 'host' && name === 'host') {
-        throw new NetError('invalid', 'cannot disconnect container from host network - container was created in host network mode')
-      }
-      const isAttached = controller.sandboxOf(record.id) !== undefined
-      // a running container has nothing on a network that has gone; only force takes the leftover out of its configuration
-      if (isAttached && there === undefined && !force) controller.getNetwork(network)
-      if (isAttached && there !== undefined) await controller.disconnect(record.id, name, force)
-      else if (!(name in record.endpoints)) {
-        throw new NetError('internal', `container ${record.id} is not connected to the network ${name}`)
-      }
-      const { [name]: _gone, ...endpoints } = record.endpoints
-      this.#registry.update(found, { endpoints })
-    })
-  }
-
-  #checkConnectable(record: ContainerRecord): void {
-    const mode = record.hostConfig.NetworkMode ?? ''
-    refuseRemoval(record)
-    if (containerModeOf(mode) !== undefined || mode === 'host') {
-      throw new NetError(
-        'invalid',
-        'container sharing network namespace with another container or host cannot be connected to any other network',
-      )
-    }
+  disconnectNetwork(ref: string, network: string, force: boolean): Promise<void> {
+    return this.#connections.disconnect(ref, network, force)
   }
 
   /** True when the engine still holds files of a container: for tests and `doctor`. */
   hasBundle(id: string): boolean {
     return existsSync(this.#lifecycle.paths(id).bundle)
-  }
-}
-
-function refuseRemoval({ id, state }: ContainerRecord): void {
-  if (state.status === 'removing' || state.status === 'dead')
-    throw new NetError('internal', `Container ${id} is marked for removal and cannot be connected or disconnected to the network`)
-}
-
-/** The part of an update that the kernel must hear of. */
-function limitsOf(change: Partial<HostConfig>): CgroupLimits {
-  const cpu = cpuQuotaOf(change)
-  const memory = change.Memory
-  const swap = num(change, 'MemorySwap')
-  const reservation = num(change, 'MemoryReservation')
-  const cpus = text(change, 'CpusetCpus')
-  const mems = text(change, 'CpusetMems')
-  return {
-    ...(memory ? { memory } : {}),
-    ...(swap ? { memorySwap: swap } : {}),
-    ...(reservation ? { memoryReservation: reservation } : {}),
-    ...(change.CpuShares ? { cpuShares: change.CpuShares } : {}),
-    ...(cpu.quota ? { cpuQuota: cpu.quota } : {}),
-    ...(cpu.period ? { cpuPeriod: cpu.period } : {}),
-    ...(cpus ? { cpusetCpus: cpus } : {}),
-    ...(mems ? { cpusetMems: mems } : {}),
-    ...(change.PidsLimit ? { pids: change.PidsLimit } : {}),
   }
 }

@@ -3,7 +3,7 @@
  * Operations run synchronously from validation to the last kernel call, so they never interleave; `async` is only their face.
  */
 import { cidrContains, type Ip, parseIp } from '../base/address.ts'
-import { hasCode, messageOf, NetError } from '../base/errors.ts'
+import { messageOf, NetError } from '../base/errors.ts'
 import type { AddressSpace } from '../ipam/address-space.ts'
 import type { HostSubnets } from '../ipam/host-subnets.ts'
 import { STATUS_DST_NAT, STATUS_SRC_NAT } from '../kernel/conntrack.ts'
@@ -11,8 +11,8 @@ import { GRAVEYARD_GROUP } from '../kernel/link-reaper.ts'
 import type { EndpointInfo, EndpointSettings, PortBinding, PortRequest, SandboxInfo, SandboxRequest } from '../model/endpoint.ts'
 import type { Network, NetworkSpec } from '../model/network.ts'
 import { networkElements } from '../plan/firewall/elements.ts'
-import type { WantedLink } from '../plan/wanted.ts'
-import { tryReadSysctl, writeSysctl } from '../sys/sysctl.ts'
+import { tryReadSysctl } from '../sys/sysctl.ts'
+import { AdoptedBridges } from './adopted-bridges.ts'
 import { Attachments } from './attachments.ts'
 import { type DefaultBridgePlan, HOST_SPEC, NONE_SPEC, planDefaultBridge } from './default-networks.ts'
 import { EndpointReserver } from './endpoint-reserve.ts'
@@ -56,6 +56,7 @@ export class Controller implements NetworkController {
   readonly forwarding: Forwarding
   readonly hostRoutes: HostRoutes
   readonly firewall: Firewall
+  readonly #adopted: AdoptedBridges
   readonly #attachments: Attachments
   readonly #statics: StaticAddresses
   readonly #sandboxes: Sandboxes
@@ -69,6 +70,7 @@ export class Controller implements NetworkController {
     this.#o = options
     const { env, config, ipam } = options
     this.host = new HostKernel(env.rtnl, env.log)
+    this.#adopted = new AdoptedBridges(env.store, env.rtnl, this.host)
     this.firewall = new Firewall(env.nft)
     this.hostRoutes = new HostRoutes(options.hostUse)
     this.networks = new Networks({
@@ -187,7 +189,7 @@ export class Controller implements NetworkController {
       for (const link of wanted.links) {
         if (isNew && link.spec.name === `br-${network.id.slice(0, 12)}`)
           this.host.create(link) // a name made of a random id is nobody's
-        else this.#ensureDevice(link, adoptedDefault)
+        else this.host.ensure(this.#adopted.prepare(link, adoptedDefault))
         done.push(link.spec.name)
         const families = ([4, 6] as const).filter((f) => (f === 4 ? network.enableIpv4 : network.enableIpv6))
         if (!network.internal) this.forwarding.openBridge(link.spec.name, families)
@@ -197,40 +199,6 @@ export class Controller implements NetworkController {
       this.host.releaseNow(done)
       throw error
     }
-  }
-
-  #ensureDevice(link: WantedLink, adoptedDefault: boolean | undefined): void {
-    this.#refuseOtherDevice(link)
-    const adopted = adoptedDefault ?? this.#isForeignBridge(link)
-    const want = adopted ? adopt(link) : link
-    if (adopted) this.#noteAdopted(want)
-    this.host.ensure(want)
-  }
-
-  /** Remembers what an adopted device gets from us: only those addresses go with the network, and sysctls get their value of before. */
-  #noteAdopted(link: WantedLink): void {
-    for (const { path, value } of link.sysctls) {
-      const key = `adopted/${link.spec.name}/sysctl/${path}`
-      const before = tryReadSysctl(path)
-      if (before !== undefined && before !== value && this.#o.env.store.get(key) === undefined) this.#o.env.store.put(key, before)
-    }
-    const present = new Set(this.#o.env.rtnl.addresses({ dev: link.spec.name }).map((a) => a.address)) // it exists: it is adopted
-    for (const addr of link.addresses)
-      if (!present.has(addr.address)) this.#o.env.store.put(`adopted/${link.spec.name}/${addr.address}`, true)
-  }
-
-  /** A name that stands for somebody's device of another kind is never taken from it. Throws `conflict` with Docker's text. */
-  #refuseOtherDevice(link: WantedLink): void {
-    const there = this.#o.env.rtnl.link(link.spec.name)
-    if (there !== undefined && there.kind !== link.spec.kind && !there.alias.startsWith('causeway:'))
-      throw new NetError('conflict', `existing interface ${link.spec.name} is not a ${link.spec.kind}`, { subject: link.spec.name })
-  }
-
-  /** A bridge that exists under a name the user gave and that is not marked as ours. */
-  #isForeignBridge(link: WantedLink): boolean {
-    if (link.spec.name.startsWith('br-') || link.spec.name === 'docker0') return false
-    const there = this.#o.env.rtnl.link(link.spec.name)
-    return there !== undefined && there.kind === 'bridge' && !there.alias.startsWith('causeway:')
   }
 
   async restore(liveContainerIds: ReadonlySet<string>): Promise<void> {
@@ -287,7 +255,7 @@ export class Controller implements NetworkController {
     if (!network.configOnly) {
       const wanted = this.networks.driverOf(network).networkWanted(network)
       if (wanted.firewall) this.firewall.change([], networkElements(wanted.firewall))
-      this.#withdrawAdopted(wanted.links)
+      this.#adopted.withdraw(wanted.links)
       const links = wanted.links.map((l) => l.spec.name)
       for (const name of links) this.forwarding.closeBridge(name)
       this.host.release(links).catch((error) => env.log.warn('cannot delete bridge', { links, error: messageOf(error) }))
@@ -296,30 +264,6 @@ export class Controller implements NetworkController {
     this.networks.delete(network)
     this.#unmade.delete(network.id)
     this.#emit('destroy', network)
-  }
-
-  /** An adopted bridge keeps its device and loses the addresses that we gave it. */
-  #withdrawAdopted(links: readonly WantedLink[]): void {
-    for (const link of links) {
-      const want = this.host.wanted(link.spec.name)
-      if (!want?.adopted) continue
-      for (const addr of want.addresses) {
-        if (this.#o.env.store.get(`adopted/${link.spec.name}/${addr.address}`) === undefined) continue
-        try {
-          this.#o.env.rtnl.apply([{ op: 'addr.delete', addr }])
-        } catch (error) {
-          if (!hasCode(error, 'not-found')) throw error
-        }
-        this.#o.env.store.remove(`adopted/${link.spec.name}/${addr.address}`)
-      }
-      for (const { path } of want.sysctls) {
-        const key = `adopted/${link.spec.name}/sysctl/${path}`
-        const before = this.#o.env.store.get<string>(key)
-        if (before === undefined) continue
-        if (this.host.rtnl.link(link.spec.name) !== undefined) writeSysctl(path, before)
-        this.#o.env.store.remove(key)
-      }
-    }
   }
 
   endpointsOf(networkId: string): readonly EndpointInfo[] {
@@ -503,7 +447,7 @@ export class Controller implements NetworkController {
   async removeEverything(): Promise<void> {
     for (const network of this.networks.list()) {
       if (network.configOnly) continue
-      this.#withdrawAdopted(this.networks.driverOf(network).networkWanted(network).links)
+      this.#adopted.withdraw(this.networks.driverOf(network).networkWanted(network).links)
     }
     await this.host.release(this.host.wantedNames())
     this.forwarding.restore()
@@ -519,14 +463,4 @@ function isAsPlanned(stored: Network, { spec }: DefaultBridgePlan): boolean {
     stored.enableIpv6 === (spec.enableIpv6 ?? false) &&
     asked.every((subnet) => stored.pools.some((pool) => pool.subnet === subnet))
   )
-}
-
-/** Somebody else's device: addresses and port state are ours, and the sysctls without which the network would not work. */
-function adopt(link: WantedLink): WantedLink {
-  const { mtu: _mtu, alias: _alias, mac: _mac, ...spec } = link.spec
-  // accept_ra, accept_dad and switching IPv6 off (which would take its owner's addresses) are for bridges of our own
-  const sysctls = link.sysctls.filter(
-    ({ path, value }) => !/\/accept_(ra|dad)$/.test(path) && !(path.endsWith('/disable_ipv6') && value === '1'),
-  )
-  return { ...link, spec: spec as WantedLink['spec'], sysctls, adopted: true }
 }
