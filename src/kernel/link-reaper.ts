@@ -18,6 +18,15 @@ import { writeLink } from '../wire/rtnetlink-link.ts'
  */
 const GATHER_MS = 25
 
+/**
+ * How long one request should hold that lock at most. A veth pair costs under a millisecond, but a bridge 17, because each waits for
+ * RCU alone (net/bridge/br_multicast.c br_multicast_dev_del, rcu_barrier): 600 bridges in one request stop the host's networking for
+ * ten seconds. So the number of links in a request follows from what the last one took.
+ */
+const HOLD_MS = 60
+const FEWEST = 2
+const MOST = 256
+
 /** Interface group of links on their way out. A restart deletes whatever a crash left in it. */
 export const GRAVEYARD_GROUP = 0xca05e7
 
@@ -30,6 +39,7 @@ export class LinkReaper {
   #closed = false
   readonly #waitingGroups = new Map<number, Promise<void>>()
   #doomed: string[] = []
+  #atOnce = 16
   #waitingNames: Promise<void> | undefined
 
   /** `open` makes the socket on first use: it is not shared with anybody while a request is away. */
@@ -47,14 +57,22 @@ export class LinkReaper {
       const doomed = this.#doomed
       this.#doomed = []
       if (doomed.length === 0 || this.#closed) return
-      const moves = doomed.map((name) => ({
-        type: RTM_SETLINK,
-        flags: 0,
-        write: (w: Parameters<NetlinkRequest['write']>[0]) => writeLink(w, { name, group: GRAVEYARD_GROUP }),
-      }))
-      return this.#request([...moves, deletion(GRAVEYARD_GROUP)], GRAVEYARD_GROUP)
+      while (doomed.length > 0 && !this.#closed) await this.#deleteSome(doomed.splice(0, this.#atOnce))
     })
     return this.#waitingNames
+  }
+
+  async #deleteSome(names: readonly string[]): Promise<void> {
+    const moves = names.map((name) => ({
+      type: RTM_SETLINK,
+      flags: 0,
+      write: (w: Parameters<NetlinkRequest['write']>[0]) => writeLink(w, { name, group: GRAVEYARD_GROUP }),
+    }))
+    const from = this.#clock.now()
+    await this.#request([...moves, deletion(GRAVEYARD_GROUP)], GRAVEYARD_GROUP)
+    const took = this.#clock.now() - from
+    if (took > HOLD_MS) this.#atOnce = Math.max(FEWEST, this.#atOnce >> 1)
+    else if (took < HOLD_MS / 2) this.#atOnce = Math.min(MOST, this.#atOnce * 2)
   }
 
   /** Resolves when the group is empty; an empty group is fine. Throws what the kernel refuses. */
