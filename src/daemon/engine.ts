@@ -22,11 +22,11 @@ import { DnsService } from '../dns/service.ts'
 import { ALIAS_PREFIX } from '../drivers/bridge/bridge.ts'
 import { Controller } from '../engine/controller.ts'
 import { Guardian } from '../engine/guardian.ts'
-import { type Check, examine, findProgram } from '../insight/doctor.ts'
+import { type Check, examine } from '../insight/doctor.ts'
 import { interfaceCounters } from '../insight/interface-counters.ts'
 import { vethRows } from '../insight/veth.ts'
 import { AddressSpace } from '../ipam/address-space.ts'
-import { type HostSubnets, hostSubnets } from '../ipam/host-subnets.ts'
+import { type HostSubnets, hostSubnets, subnetConflicts } from '../ipam/host-subnets.ts'
 import { Conntrack } from '../kernel/conntrack.ts'
 import { ForeignFirewall } from '../kernel/foreign-firewall.ts'
 import { holdNat, type NatAnchor } from '../kernel/nat-anchor.ts'
@@ -40,7 +40,7 @@ import { keepFromChildren } from '../sys/descriptors.ts'
 import { type Lock, lockFile, lockInNetns } from '../sys/locks.ts'
 import { initNetns } from '../sys/netns.ts'
 import { bootId } from '../sys/pidfile.ts'
-import { run } from '../sys/process.ts'
+import { findProgram, run } from '../sys/process.ts'
 import { Reactor } from '../sys/reactor.ts'
 import { tryReadSysctl } from '../sys/sysctl.ts'
 import type { DaemonConfig } from './config.ts'
@@ -248,7 +248,7 @@ async function build(config: DaemonConfig, log: Logger, onShutdown: () => void, 
     version: versionFacts({ name: basename(runtime), version: runtimeVersion }),
     shutdown: onShutdown,
     veth: () => vethRows({ controller, containers, rtnl }),
-    doctor: () => doctor(config, foreign),
+    doctor: () => doctor(config, foreign, conflicts(controller, rtnl)),
     debugState: () => ({ store: dump(store), repairs: repairs.slice() }),
   })
   return {
@@ -338,9 +338,23 @@ const PROGRAMS = [
   { name: 'conntrack', need: 'nothing; people read flows with it' },
 ]
 
-function doctor(config: DaemonConfig, foreign: ForeignFirewall): Check[] {
+/** Networks whose subnet the host has come to use otherwise, for example because a VPN was started. */
+function conflicts(controller: Controller, rtnl: Rtnl): Check[] {
+  const networks = controller.listNetworks()
+  const subnets = networks.flatMap((network) => network.pools.map((pool) => pool.subnet))
+  const ownDevices = new Set(controller.host.wantedNames())
+  return subnetConflicts(subnets, rtnl.routes({ table: 'all' }), ownDevices).map(({ subnet, route }) => ({
+    area: 'subnets',
+    name: networks.find((network) => network.pools.some((pool) => pool.subnet === subnet))?.name ?? subnet,
+    state: 'note',
+    found: `${subnet} overlaps the route to ${route.dst}${route.dev === undefined ? '' : ` by ${route.dev}`}`,
+    cost: 'one of the two is not reached: make the network anew with another subnet',
+  }))
+}
+
+function doctor(config: DaemonConfig, foreign: ForeignFirewall, subnets: readonly Check[]): Check[] {
   const firewalls: Check[] = foreign
     .describe()
     .map((f) => ({ area: 'firewall', name: f.name, state: 'note', found: f.found, cost: f.effect }))
-  return examine(`${config.execRoot}/netns/doctor`, PROGRAMS, firewalls)
+  return examine(`${config.execRoot}/netns/doctor`, PROGRAMS, [...firewalls, ...subnets])
 }

@@ -1,13 +1,16 @@
 /** Probes what this host can do, by doing it in a namespace of its own, and says what each missing thing costs. Changes nothing. */
-import { accessSync, constants, existsSync, readFileSync } from 'node:fs'
 import { messageOf } from '../base/errors.ts'
 import { openRtnl } from '../kernel/rtnl.ts'
 import type { LinkSpec } from '../model/kernel-state.ts'
 import { closeNetns, createNetns, openNetns, removeNetns } from '../sys/netns.ts'
-import { readSysctl } from '../sys/sysctl.ts'
+import { findProgram, openFilesLimit } from '../sys/process.ts'
+import { tryReadSysctl } from '../sys/sysctl.ts'
+
+const ENOUGH_FILES = 4096
+const ENOUGH_FLOWS = 65_536
 
 export interface Check {
-  readonly area: 'kernel' | 'programs' | 'forwarding' | 'firewall' | 'limits'
+  readonly area: 'kernel' | 'programs' | 'forwarding' | 'firewall' | 'subnets' | 'limits'
   readonly name: string
   readonly state: 'ok' | 'missing' | 'note'
   /** What was found. */
@@ -88,28 +91,9 @@ function probePrograms(programs: readonly { name: string; need: string; path?: s
   })
 }
 
-/** First executable of this name in the usual folders. */
-export function findProgram(name: string): string | undefined {
-  for (const dir of ['/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/bin', '/sbin', '/bin']) {
-    const path = `${dir}/${name}`
-    try {
-      accessSync(path, constants.X_OK)
-      return path
-    } catch {} // not here: EACCES or ENOENT
-  }
-  return undefined
-}
-
 function probeForwarding(): Check[] {
-  const value = (path: string) => {
-    try {
-      return readSysctl(path)
-    } catch {
-      return undefined
-    }
-  }
   const out: Check[] = []
-  const v4 = value('net/ipv4/ip_forward')
+  const v4 = tryReadSysctl('net/ipv4/ip_forward')
   out.push({
     area: 'forwarding',
     name: 'IPv4',
@@ -117,8 +101,8 @@ function probeForwarding(): Check[] {
     found: `net.ipv4.ip_forward = ${v4 ?? 'absent'}`,
     cost: v4 === '1' ? '' : 'enabled on single interfaces only, where networks need it; given back by `causeway down --all`',
   })
-  const v6 = value('net/ipv6/conf/all/forwarding')
-  const perInterface = value('net/ipv6/conf/lo/force_forwarding') !== undefined
+  const v6 = tryReadSysctl('net/ipv6/conf/all/forwarding')
+  const perInterface = tryReadSysctl('net/ipv6/conf/lo/force_forwarding') !== undefined
   out.push({
     area: 'forwarding',
     name: 'IPv6',
@@ -131,7 +115,7 @@ function probeForwarding(): Check[] {
           ? 'enabled on single interfaces only (force_forwarding)'
           : 'the first IPv6 network enables it for the whole host: this kernel has no switch per interface',
   })
-  if (value('net/bridge/bridge-nf-call-iptables') === '1')
+  if (tryReadSysctl('net/bridge/bridge-nf-call-iptables') === '1')
     out.push({
       area: 'firewall',
       name: 'br_netfilter',
@@ -143,25 +127,26 @@ function probeForwarding(): Check[] {
 }
 
 function probeLimits(): Check[] {
-  const files = /Max open files\s+(\d+)/.exec(readFileSync('/proc/self/limits', 'utf8'))?.[1] ?? '0'
-  const enough = Number(files) >= 4096
+  const files = openFilesLimit()
+  const enough = files >= ENOUGH_FILES
   const out: Check[] = [
     {
       area: 'limits',
       name: 'open files',
       state: enough ? 'ok' : 'note',
-      found: files,
+      found: String(files),
       cost: enough ? '' : 'each published port and each resolver holds a descriptor: raise it with `ulimit -n`',
     },
   ]
-  if (existsSync('/proc/sys/net/netfilter/nf_conntrack_max')) {
-    const max = readFileSync('/proc/sys/net/netfilter/nf_conntrack_max', 'utf8').trim()
+  const flows = tryReadSysctl('net/netfilter/nf_conntrack_max')
+  if (flows !== undefined) {
+    const isEnough = Number(flows) >= ENOUGH_FLOWS
     out.push({
       area: 'limits',
       name: 'conntrack entries',
-      state: Number(max) >= 65_536 ? 'ok' : 'note',
-      found: max,
-      cost: Number(max) >= 65_536 ? '' : 'new connections are refused when the table is full',
+      state: isEnough ? 'ok' : 'note',
+      found: flows,
+      cost: isEnough ? '' : 'new connections are refused when the table is full',
     })
   }
   return out

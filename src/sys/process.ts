@@ -159,6 +159,12 @@ export function hostCpuNs(): number {
   return fields.reduce((sum, f) => sum + Number(f), 0) * TICK_NS
 }
 
+/** How many descriptors this process may hold (RLIMIT_NOFILE, soft); Infinity when there is no limit. */
+export function openFilesLimit(): number {
+  const limit = /Max open files\s+(\S+)/.exec(readFileSync('/proc/self/limits', 'utf8'))?.[1] ?? '0'
+  return limit === 'unlimited' ? Number.POSITIVE_INFINITY : Number(limit)
+}
+
 /** The machine's memory in bytes. */
 export function hostMemoryBytes(): number {
   return Number(/MemTotal:\s+(\d+)/.exec(readFileSync('/proc/meminfo', 'utf8'))?.[1] ?? 0) * 1024

@@ -76,6 +76,31 @@ test('a bridge that exists is adopted: its own address stays, ours comes and goe
   await lab.sh('ip link del theirs')
 })
 
+test('a bridge of the host is adopted also when its name begins as ours do', async () => {
+  await lab.sh('ip link add br-lan type bridge; ip link set br-lan up')
+  await network('onlan', { [`${NET}bridge.name`]: 'br-lan' }, subnets('10.91.0.0/24'))
+  assert.equal((await site.ip('', 'link show br-lan'))[0].ifalias, undefined)
+  await remove([], ['onlan'])
+  await new Promise((resolve) => setTimeout(resolve, 200)) // links of ours are deleted a moment later
+  const [link] = await site.ip('', 'addr show br-lan')
+  assert.deepEqual(
+    link.addr_info.filter((a: { family: string }) => a.family === 'inet'),
+    [],
+  )
+  await lab.sh('ip link del br-lan')
+})
+
+test('doctor names a network whose subnet the host has come to use otherwise', async () => {
+  await network('clash', {}, subnets('10.93.0.0/16'))
+  const found = async () =>
+    JSON.stringify(((await lab.api('GET', '/causeway/v1/doctor')).json as { area: string }[]).filter((c) => c.area === 'subnets'))
+  assert.equal(await found(), '[]')
+  await lab.sh('ip link add vpn0 type bridge; ip link set vpn0 up; ip route add 10.93.4.0/24 dev vpn0')
+  assert.match(await found(), /"name":"clash".*10\.93\.0\.0\/16 overlaps the route to 10\.93\.4\.0\/24 by vpn0/)
+  await lab.sh('ip link del vpn0')
+  await remove([], ['clash'])
+})
+
 test('an adopted bridge keeps its IPv6 addresses under an IPv4-only network, and gets its sysctls back', async () => {
   await lab.sh('ip link add theirs type bridge; ip link set theirs up; ip addr add fd91::7/64 dev theirs nodad')
   const sysctls = async () => (await lab.sh('sysctl net.ipv6.conf.theirs net.ipv4.conf.theirs')).out
