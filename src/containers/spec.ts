@@ -2,6 +2,7 @@
  * The OCI runtime specification (config.json) of a container, from its record and what was resolved at start.
  * Pure: devices, users, namespaces and paths come in resolved. Defaults are Docker's.
  */
+import { MASKED_PATHS, READONLY_PATHS } from '../model/confined-paths.ts'
 import { capabilitiesOf } from './capabilities.ts'
 import { flag, num, objects, strings, text } from './fields.ts'
 import { tmpfsMountOptions } from './mounts.ts'
@@ -48,11 +49,6 @@ export interface StartFacts {
 export type ExecFacts = Pick<StartFacts, 'user' | 'hostname' | 'linkEnv' | 'availableCapabilities'>
 
 const DEFAULT_PATH = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
-const MASKED_PATHS =
-  '/proc/acpi /proc/asound /proc/interrupts /proc/kcore /proc/keys /proc/latency_stats /proc/sched_debug /proc/scsi /proc/timer_list /proc/timer_stats /sys/devices/virtual/powercap /sys/firmware'.split(
-    ' ',
-  )
-const READONLY_PATHS = '/proc/bus /proc/fs /proc/irq /proc/sys /proc/sysrq-trigger'.split(' ')
 const DEFAULT_SHM_BYTES = 64 * 1024 * 1024
 /** Where the init program is seen inside. */
 const INIT_PATH = '/sbin/docker-init'

@@ -128,7 +128,9 @@ export class Controller implements NetworkController {
   /** Takes up the stored networks, makes the default ones, and brings the kernel in line. Throws when the default bridge cannot be made. */
   start(): void {
     const { env, config } = this.#o
-    env.rtnl.deleteGroupInBackground(GRAVEYARD_GROUP).catch(() => {})
+    env.rtnl
+      .deleteGroupInBackground(GRAVEYARD_GROUP)
+      .catch((error) => env.log.warn('cannot delete the links that an earlier engine released', { error: messageOf(error) }))
     this.firewall.ensureTables()
     const stored = env.store.list<Network>(KEY.networks).map(([, network]) => network)
     for (const network of stored) {

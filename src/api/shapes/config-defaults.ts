@@ -1,5 +1,7 @@
 /** The fields that Docker always prints in `Config` and `HostConfig`, with the values they have when nobody sets them. */
+
 import type { ContainerConfig, HostConfig } from '../../containers/types.ts'
+import { MASKED_PATHS, READONLY_PATHS } from '../../model/confined-paths.ts'
 
 export function configJson(config: ContainerConfig, version: number): Record<string, unknown> {
   const { MacAddress, Labels, ...given } = config
@@ -25,22 +27,6 @@ export function configJson(config: ContainerConfig, version: number): Record<str
     ...(MacAddress !== undefined && version <= 51 && (MacAddress !== '' || version < 44) ? { MacAddress } : {}),
   }
 }
-
-const MASKED_PATHS = [
-  '/proc/acpi',
-  '/proc/asound',
-  '/proc/interrupts',
-  '/proc/kcore',
-  '/proc/keys',
-  '/proc/latency_stats',
-  '/proc/sched_debug',
-  '/proc/scsi',
-  '/proc/timer_list',
-  '/proc/timer_stats',
-  '/sys/devices/virtual/powercap',
-  '/sys/firmware',
-]
-const READONLY_PATHS = ['/proc/bus', '/proc/fs', '/proc/irq', '/proc/sys', '/proc/sysrq-trigger']
 
 const HOST_DEFAULTS: Readonly<Record<string, unknown>> = {
   Binds: null,
