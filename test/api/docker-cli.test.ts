@@ -43,7 +43,9 @@ const docker = async (...args: string[]): Promise<string> => {
   return out.trimEnd()
 }
 
-test('docker: networks, containers, images, volumes and the engine itself', { skip: hasDocker ? false : 'no docker client here' }, async (t) => {
+test('docker: networks, containers, images, volumes and the engine itself', {
+  skip: hasDocker ? false : 'no docker client here',
+}, async (t) => {
   await t.test('version and info', async () => {
     assert.equal(await docker('version', '-f', '{{.Server.APIVersion}} {{.Server.Version}}'), '1.51 28.3.0')
     assert.equal(
