@@ -40,7 +40,7 @@ export class LiveChanges {
       return SandboxKernel.with(before.key, (kernel) => {
         const endpoint = reserver.reserve(before, network, settings, before.endpoints, undo, kernel.ifnames())
         let record: SandboxRecord = { ...before, endpoints: [...before.endpoints, endpoint] }
-        registry.save(record)
+        registry.save({ ...record, unfinished: true })
         undo.defer('record', () => registry.save(before))
         const at = { record: endpoint, network }
         plugIn(this.#parts, kernel, at, record, undo)
@@ -61,7 +61,7 @@ export class LiveChanges {
   }
 
   disconnect(containerId: string, ref: string): void {
-    const { env, networks, attachments, reserver, firewall, host } = this.#parts
+    const { env, networks, registry, attachments, reserver, firewall, host } = this.#parts
     const before = this.#require(containerId)
     const network = networks.find(ref)
     const endpoint = before.endpoints.find((e) => e.networkId === network?.id || e.networkName === ref || e.networkId === ref)
@@ -71,6 +71,7 @@ export class LiveChanges {
       throw new NetError('invalid', 'cannot disconnect container from host network - container was created in host network mode')
     const after: SandboxRecord = { ...before, endpoints: before.endpoints.filter((e) => e !== endpoint) }
     const undo = new UndoStack()
+    registry.save({ ...before, unfinished: true })
     withdrawNames(this.#parts, endpoint)
     SandboxKernel.with(before.key, (kernel) => {
       this.#settle(kernel, before, after, undo)
@@ -192,7 +193,8 @@ export class LiveChanges {
   #require(containerId: string): SandboxRecord {
     const record = this.#parts.registry.get(containerId)
     if (record === undefined) throw new NetError('conflict', `container ${containerId.slice(0, 12)} is not running`)
-    return record
+    const { unfinished: _unfinished, ...settled } = record
+    return settled
   }
 }
 

@@ -35,6 +35,8 @@ export interface SandboxRecord {
   readonly ports: readonly PortBinding[]
   /** Ports of the embedded DNS inside the sandbox, 0 when there is none. */
   readonly dnsPorts: { readonly udp: number; readonly tcp: number }
+  /** A connect or disconnect was under way when this was written: an engine that finds it so completes what the record says. */
+  readonly unfinished?: true
 }
 
 export const KEY = {

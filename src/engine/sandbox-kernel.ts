@@ -67,6 +67,16 @@ export class SandboxKernel {
     this.rtnl.apply([...steps, ...extra])
   }
 
+  /** What {@link configure} would have done, as far as it is missing. False when the interface is not there. */
+  complete(wanted: EndpointWanted['inside']): boolean {
+    const link = this.rtnl.link(wanted.ifname)
+    if (link === undefined) return false
+    const present = new Set(this.rtnl.addresses({ dev: wanted.ifname }).map((a) => a.address))
+    const addresses = wanted.addresses.filter((a) => !present.has(a.address))
+    if (addresses.length > 0 || !link.up) this.configure({ ...wanted, addresses })
+    return true
+  }
+
   /** Replaces or removes the default route of a family. */
   setDefaultRoute(family: 4 | 6, route: DefaultRoute | undefined): void {
     if (route === undefined) {

@@ -186,12 +186,13 @@ export class Sandboxes {
     this.#removeStrangers()
   }
 
-  #resume(record: SandboxRecord): void {
+  #resume(stored: SandboxRecord): void {
     const { env, registry, attachments, ports } = this.#parts
-    if (record.mode === 'host') return
+    if (stored.mode === 'host') return
+    const record = stored.unfinished ? this.#complete(stored) : stored
     const target = attachments.publishTarget(record)
     if (target && record.ports.length > 0) ports.restore(target, record.ports)
-    if (record.dnsPorts.udp !== 0)
+    if (stored.dnsPorts.udp !== 0)
       SandboxKernel.with(record.key, (kernel) => {
         const before = { udpPort: record.dnsPorts.udp, tcpPort: record.dnsPorts.tcp }
         const { udpPort, tcpPort } = env.dns.restoreSandbox(record.id, kernel.ns, resolverView(this.#parts, record), before)
@@ -201,6 +202,29 @@ export class Sandboxes {
       })
     for (const e of record.endpoints) publishNames(this.#parts, e)
     this.#links.refresh(record)
+  }
+
+  /** The engine ended in the middle of a connect or disconnect: brings the inside to what the record says. */
+  #complete({ unfinished: _unfinished, ...record }: SandboxRecord): SandboxRecord {
+    const { registry, attachments, files } = this.#parts
+    const undo = new UndoStack()
+    const completed = SandboxKernel.with(record.key, (kernel) => {
+      const there = new Set<string>()
+      for (const at of attachments.of(record))
+        if (at.record.ifname !== '' && kernel.complete(attachments.wanted(at, -1).inside)) there.add(at.record.ifname)
+      const routes = attachments.defaultRoutes(record)
+      for (const family of [4, 6] as const) {
+        const route = routes.find((r) => r.family === family)
+        // an interface that has to be made anew brings its route along
+        if (route === undefined || there.has(route.ifname)) kernel.setDefaultRoute(family, route)
+      }
+      return startResolver(this.#parts, kernel, record, undo)
+    })
+    const blank = { ...record, endpoints: [] }
+    files.update(record, blank)
+    files.update(blank, record)
+    registry.save(completed)
+    return completed
   }
 
   /** Makes a veth pair anew that has gone, inner end included. False when no sandbox wants it. */

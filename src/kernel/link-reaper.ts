@@ -25,7 +25,7 @@ const GATHER_MS = 25
  */
 const HOLD_MS = 60
 const FEWEST = 2
-const MOST = 256
+const MOST = 64
 
 /** Interface group of links on their way out. A restart deletes whatever a crash left in it. */
 export const GRAVEYARD_GROUP = 0xca05e7
@@ -39,7 +39,7 @@ export class LinkReaper {
   #closed = false
   readonly #waitingGroups = new Map<number, Promise<void>>()
   #doomed: string[] = []
-  #atOnce = 16
+  #atOnce = 8
   #waitingNames: Promise<void> | undefined
 
   /** `open` makes the socket on first use: it is not shared with anybody while a request is away. */
@@ -72,7 +72,7 @@ export class LinkReaper {
     await this.#request([...moves, deletion(GRAVEYARD_GROUP)], GRAVEYARD_GROUP)
     const took = this.#clock.now() - from
     if (took > HOLD_MS) this.#atOnce = Math.max(FEWEST, this.#atOnce >> 1)
-    else if (took < HOLD_MS / 2) this.#atOnce = Math.min(MOST, this.#atOnce * 2)
+    else if (took < HOLD_MS / 2 && names.length >= this.#atOnce) this.#atOnce = Math.min(MOST, this.#atOnce * 2)
   }
 
   /** Resolves when the group is empty; an empty group is fine. Throws what the kernel refuses. */
