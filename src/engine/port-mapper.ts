@@ -89,6 +89,11 @@ export class PortMapper {
     }
   }
 
+  /** A sandbox has gone: nothing of it stays behind. Idempotent. */
+  forget(holder: string): void {
+    this.#names.delete(holder)
+  }
+
   /** Releases bindings. Idempotent. */
   withdraw(holder: string, bindings: readonly PortBinding[]): void {
     for (const binding of bindings) {

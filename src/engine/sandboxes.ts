@@ -134,6 +134,7 @@ export class Sandboxes {
     if (record.dnsPorts.udp !== 0) attempt(() => env.dns.removeSandbox(record.id))
     attempt(() => firewall.change([], attachments.elements(record)))
     attempt(() => ports.withdraw(record.id, record.ports))
+    ports.forget(record.id)
     attempt(() => forgetPortFlows(this.#parts, record.ports))
     if (record.ports.length > 0) attempt(() => forgetAddressFlows(this.#parts, record.endpoints))
     if (record.mode === 'private') {
