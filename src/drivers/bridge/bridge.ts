@@ -122,6 +122,7 @@ export const bridgeDriver: Driver = {
         icc: config.icc,
         masquerade: config.masquerade,
         trusted: config.trusted,
+        gateways: addresses.map(({ address }) => splitPrefix(address).ip),
         ...(config.snat4 ? { snat4: config.snat4 } : {}),
         ...(config.snat6 ? { snat6: config.snat6 } : {}),
       },

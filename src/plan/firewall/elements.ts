@@ -19,6 +19,8 @@ export interface FirewallNetwork {
   readonly internal: boolean
   readonly icc: boolean
   readonly masquerade: boolean
+  /** The host's own addresses on this bridge. */
+  readonly gateways?: readonly Ip[]
   /** Source address for what leaves, instead of the one of the outgoing interface. */
   readonly snat4?: Ip
   readonly snat6?: Ip
@@ -86,6 +88,7 @@ export function networkElements(n: FirewallNetwork): NftElement[] {
     { set: 'to4', key: bridge, verdict: goto(n.internal ? 'sealed_in' : INTO_MODE[n.mode4]), comment },
     { set: 'to6', key: bridge, verdict: goto(n.internal ? 'sealed_in' : INTO_MODE[n.mode6]), comment },
   ]
+  for (const ip of new Set(n.gateways)) out.push({ set: `gateways${familyOf(ip)}`, key: address(ip), comment })
   if (n.internal) return out
   for (const name of new Set(n.trusted))
     if (name !== n.bridge) out.push({ set: 'pairs', key: concat(ifname(name), bridge), verdict: { jump: 'trusted' }, comment })

@@ -65,6 +65,8 @@ const INET_SETS = `
   set bridges { type ifname; }
   set own { type ifname . ifname; }
   set natted { type ifname; }
+  set gateways4 { type ipv4_addr; }
+  set gateways6 { type ipv6_addr; }
   set opened4 { type ifname; }
   set opened6 { type ifname; }
   map from { type ifname : verdict; }
@@ -191,6 +193,11 @@ const INET_CHAINS: readonly Chain[] = [
       'iifname . oifname @own goto hairpin',
       // With br_netfilter switched on (another engine does that) such a packet is bridged, and this hook is told no incoming interface.
       'iif 0 oifname @bridges fib saddr type != local goto hairpin',
+      // A container that is on that other network too would answer there directly, past the flow (and its source guard drops the answer).
+      ...(['ip', 'ip6'] as const).map(
+        (ip) =>
+          `iif 0 oifname @bridges ${ip} saddr @gateways${ip === 'ip' ? 4 : 6} fib saddr . oif type != local masquerade comment "host by the address of another bridge"`,
+      ),
       'meta nfproto ipv4 iifname vmap @masq4',
       'meta nfproto ipv6 iifname vmap @masq6',
     ],
