@@ -6,12 +6,13 @@
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import type { Clock } from '../base/ports.ts'
+import { raw } from '../sys/libc.ts'
 
 const LOOK_MS = 3000
 /** Less processor time than this between two looks is quiet. */
 const QUIET_MS = 60
-/** Growth that is worth a collection. */
-const WORTH_BYTES = 4 << 20
+/** So much processor time since the last collection has left garbage that is worth one. */
+const WORTH_MS = 300
 
 /** Starts looking every few seconds. Returns the way to stop. */
 export function collectWhenQuiet(clock: Clock): () => void {
@@ -19,17 +20,19 @@ export function collectWhenQuiet(clock: Clock): () => void {
   const collect = runInNewContext('gc') as () => void
   setFlagsFromString('--no-expose-gc')
   let used = process.cpuUsage()
-  let settled = 0
+  let busyMs = WORTH_MS
   let cancel: () => void = () => {}
   const look = (): void => {
     const spent = process.cpuUsage(used)
     used = process.cpuUsage()
-    const { heapTotal, external } = process.memoryUsage()
-    if ((spent.user + spent.system) / 1000 < QUIET_MS && heapTotal + external > settled + WORTH_BYTES) {
+    const spentMs = (spent.user + spent.system) / 1000
+    busyMs += spentMs
+    if (spentMs < QUIET_MS && busyMs >= WORTH_MS) {
       collect()
       collect() // the second one returns the pages that the first one emptied
-      const after = process.memoryUsage()
-      settled = after.heapTotal + after.external
+      raw.mallocTrim(0) // buffers outside V8's heap: libc keeps what was freed between others
+      used = process.cpuUsage()
+      busyMs = 0
     }
     cancel = clock.after(LOOK_MS, look)
   }

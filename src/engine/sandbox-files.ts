@@ -70,8 +70,8 @@ export class SandboxFiles {
     const gone = before.endpoints.filter((e) => !after.endpoints.some((x) => x.id === e.id))
     const come = after.endpoints.filter((e) => !before.endpoints.some((x) => x.id === e.id))
     changeInPlace(paths.hosts, (text) => hostsWith(hostsWithout(text, linesOf(before, gone)), linesOf(after, come)))
-    const text = this.#render(after).text
-    if (text !== this.#render(before).text) writeUnlessEdited(paths.resolvConf, text)
+    if (this.#kindOf(before) === this.#kindOf(after) && hasIpv6(before) === hasIpv6(after)) return // nothing else of it depends on networks
+    writeUnlessEdited(paths.resolvConf, this.#render(after).text)
   }
 
   /** Hosts lines of legacy links: alias, hostname and name of each target that runs. */
@@ -100,15 +100,20 @@ export class SandboxFiles {
   }
 
   #render(record: SandboxRecord) {
-    const kind = record.mode === 'host' ? 'host' : this.#attachments.hasInternalDns(record) ? 'internal' : 'legacy'
+    const kind = this.#kindOf(record)
     const host = this.#host()
     return renderResolvConf({
       kind,
       hostText: kind === 'legacy' ? host.legacyText : host.text,
       hostPath: kind === 'legacy' ? host.legacyPath : host.path,
       overrides: this.#overrides(record),
-      hasIpv6: record.endpoints.some((e) => e.ipv6 !== ''),
+      hasIpv6: hasIpv6(record),
     })
+  }
+
+  #kindOf(record: SandboxRecord): 'host' | 'internal' | 'legacy' {
+    if (record.mode === 'host') return 'host'
+    return this.#attachments.hasInternalDns(record) ? 'internal' : 'legacy'
   }
 
   /** The container's own wishes, else the daemon's. */
@@ -130,6 +135,10 @@ export class SandboxFiles {
     this.#resolv ??= readHostResolv()
     return this.#resolv
   }
+}
+
+function hasIpv6(record: SandboxRecord): boolean {
+  return record.endpoints.some((e) => e.ipv6 !== '')
 }
 
 function linesOf(record: SandboxRecord, endpoints: readonly EndpointRecord[]): HostsLine[] {

@@ -48,6 +48,7 @@ export const raw = {
   eventfd: libc.func('int eventfd(unsigned int initial, int flags)'),
   syscall2: libc.func('long syscall(long number, long a, long b)'),
   kill: libc.func('int kill(int pid, int sig)'),
+  mallocTrim: libc.func('int malloc_trim(size_t pad)'),
   openat2: libc.func('long syscall(long number, int dirfd, const char *path, const uint8_t *how, size_t size)'),
   mknod: libc.func('int mknod(const char *path, unsigned int mode, uint64_t dev)'),
   lsetxattr: libc.func('int lsetxattr(const char *path, const char *name, const uint8_t *value, size_t size, int flags)'),
