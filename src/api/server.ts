@@ -60,14 +60,10 @@ const HTTP_OPTIONS: ServerOptions = {
   keepAliveInitialDelay: 60_000,
 }
 
-export async function createApiServer(options: ApiOptions): Promise<ApiServer> {
-  const { log, version: facts } = options
-  const headers = Object.entries(commonHeaders(facts))
-  const exchanges = new WeakMap<IncomingMessage, Exchange>()
-  const servers = new Set<Server>()
-  const sockets = new Set<Socket>()
+/** Everything that is served; `close` ends what its handlers keep running. */
+export function routeTable(options: ApiOptions): { readonly routes: readonly Route[]; close(): void } {
   const causeway = causewayRoutes(options)
-  const routes: Route[] = [
+  const routes = [
     ...systemRoutes(options),
     ...networkRoutes(options),
     ...containerRoutes(options),
@@ -80,6 +76,16 @@ export async function createApiServer(options: ApiOptions): Promise<ApiServer> {
     ...causeway.routes,
     ...refusedRoutes(),
   ]
+  return { routes, close: () => causeway.close() }
+}
+
+export async function createApiServer(options: ApiOptions): Promise<ApiServer> {
+  const { log, version: facts } = options
+  const headers = Object.entries(commonHeaders(facts))
+  const exchanges = new WeakMap<IncomingMessage, Exchange>()
+  const servers = new Set<Server>()
+  const sockets = new Set<Socket>()
+  const { routes, close: closeRoutes } = routeTable(options)
   const router = createRouter(
     routes,
     (route, req, res, params) => void run(route, exchanges.get(req) ?? bareExchange(req, res), params),
@@ -173,7 +179,7 @@ export async function createApiServer(options: ApiOptions): Promise<ApiServer> {
       return actual
     },
     async close() {
-      causeway.close()
+      closeRoutes()
       const closed = [...servers]
         .filter((server) => server.listening)
         .map((server) => new Promise<void>((resolve) => server.close(() => resolve())))

@@ -48,10 +48,7 @@ test('docker: networks, containers, images, volumes and the engine itself', {
 }, async (t) => {
   await t.test('version and info', async () => {
     assert.equal(await docker('version', '-f', '{{.Server.APIVersion}} {{.Server.Version}}'), '1.51 28.3.0')
-    assert.equal(
-      await docker('info', '-f', '{{.Name}} {{.ServerVersion}} {{.Plugins.Network}}'),
-      'lab 28.3.0 [bridge host null]',
-    )
+    assert.equal(await docker('info', '-f', '{{.Name}} {{.ServerVersion}} {{.Plugins.Network}}'), 'lab 28.3.0 [bridge host null]')
   })
   await t.test('network create, ls, inspect, rm', async () => {
     await docker('network', 'create', '--subnet', '10.9.0.0/24', '--gateway', '10.9.0.1', '--label', 'a=b', 'n1')

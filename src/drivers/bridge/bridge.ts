@@ -44,9 +44,10 @@ function bridgeMac(networkId: string): Mac {
 
 function bridgeSysctls(config: BridgeConfig, network: Network): WantedSysctl[] {
   const dev = config.bridge
-  const out: WantedSysctl[] = [{ path: `net/ipv6/conf/${dev}/accept_ra`, value: '0', optional: true }]
+  const out: WantedSysctl[] = []
   const isolated6 = network.internal && config.mode6 === 'isolated'
   const has6 = network.enableIpv6 && !isolated6
+  if (has6) out.push({ path: `net/ipv6/conf/${dev}/accept_ra`, value: '0', optional: true })
   // while duplicate address detection runs (up to 2 s) the host asks for no neighbour and IPv6 into the network waits
   // (net/ipv6/ndisc.c ndisc_solicit); the bridge's link-local address is made from a MAC that nobody else has
   if (has6) out.push({ path: `net/ipv6/conf/${dev}/accept_dad`, value: '0', optional: true })
