@@ -38,9 +38,10 @@ export class LinkReaper {
   #busy = false
   #closed = false
   readonly #waitingGroups = new Map<number, Promise<void>>()
-  #doomed: string[] = []
+  /** Indexes, not names: a new link may have the name of one that is still on its way out. */
+  #doomed: number[] = []
   #atOnce = 8
-  #waitingNames: Promise<void> | undefined
+  #waitingLinks: Promise<void> | undefined
 
   /** `open` makes the socket on first use: it is not shared with anybody while a request is away. */
   constructor(open: () => NetlinkSocket, clock: Clock = systemClock) {
@@ -49,30 +50,30 @@ export class LinkReaper {
   }
 
   /** Resolves when the links have gone; missing ones are fine. This thread sends nothing and waits for nothing. */
-  deleteLinks(names: readonly string[]): Promise<void> {
-    this.#doomed.push(...names)
-    this.#waitingNames ??= this.#inTurn(async () => {
+  deleteLinks(indexes: readonly number[]): Promise<void> {
+    this.#doomed.push(...indexes)
+    this.#waitingLinks ??= this.#inTurn(async () => {
       await this.#clock.sleep(GATHER_MS)
-      this.#waitingNames = undefined // names that come from here on are for the next request
+      this.#waitingLinks = undefined // links that come from here on are for the next request
       const doomed = this.#doomed
       this.#doomed = []
       if (doomed.length === 0 || this.#closed) return
       while (doomed.length > 0 && !this.#closed) await this.#deleteSome(doomed.splice(0, this.#atOnce))
     })
-    return this.#waitingNames
+    return this.#waitingLinks
   }
 
-  async #deleteSome(names: readonly string[]): Promise<void> {
-    const moves = names.map((name) => ({
+  async #deleteSome(indexes: readonly number[]): Promise<void> {
+    const moves = indexes.map((index) => ({
       type: RTM_SETLINK,
       flags: 0,
-      write: (w: Parameters<NetlinkRequest['write']>[0]) => writeLink(w, { name, group: GRAVEYARD_GROUP }),
+      write: (w: Parameters<NetlinkRequest['write']>[0]) => writeLink(w, { index, group: GRAVEYARD_GROUP }),
     }))
     const from = this.#clock.now()
     await this.#request([...moves, deletion(GRAVEYARD_GROUP)], GRAVEYARD_GROUP)
     const took = this.#clock.now() - from
     if (took > HOLD_MS) this.#atOnce = Math.max(FEWEST, this.#atOnce >> 1)
-    else if (took < HOLD_MS / 2 && names.length >= this.#atOnce) this.#atOnce = Math.min(MOST, this.#atOnce * 2)
+    else if (took < HOLD_MS / 2 && indexes.length >= this.#atOnce) this.#atOnce = Math.min(MOST, this.#atOnce * 2)
   }
 
   /** Resolves when the group is empty; an empty group is fine. Throws what the kernel refuses. */

@@ -259,7 +259,7 @@ class KernelRtnl implements Rtnl {
   }
 
   deleteLinksInBackground(names: readonly string[]): Promise<void> {
-    return this.#reaper.deleteLinks(names)
+    return this.#reaper.deleteLinks(names.map((name) => this.indexOf(name)).filter((index) => index !== 0))
   }
 
   /** The acknowledgement of the step's last message, or of the one that was refused. */
