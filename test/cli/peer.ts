@@ -70,7 +70,9 @@ export async function startPeer(): Promise<Peer> {
     host,
     folder,
     stop: async () => {
-      for (const { Id } of await client.containers.list({ all: true })) await client.containers.remove(Id, { force: true, volumes: true })
+      // one that removes itself (--rm) may be on its way out already
+      for (const { Id } of await client.containers.list({ all: true }))
+        await client.containers.remove(Id, { force: true, volumes: true }).catch(() => {})
       client.close()
       for (const child of [dockerd, containerd]) {
         const ended = new Promise((resolve) => child.once('exit', resolve))

