@@ -2,6 +2,7 @@
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { messageOf, NetError } from '../base/errors.ts'
 import { newId } from '../base/ids.ts'
+import { isProcess } from '../sys/process.ts'
 import type { ContainerDeps } from './deps.ts'
 import { parseDetachKeys } from './detach-keys.ts'
 import { ExitWatch } from './exit-watch.ts'
@@ -115,6 +116,10 @@ export class Execs {
     } catch (cause) {
       const error = cause instanceof NetError ? cause : new NetError('internal', messageOf(cause), {}, cause)
       this.#finish(exec, error.detail.op === 'create container' ? exitCodeOf(error.detail.kernel ?? '') : 126)
+      const { live } = entry.record
+      // the runtime only says that it could not enter
+      if (live === undefined || !isProcess(live.pid, live.startTime))
+        throw new NetError('conflict', `container ${entry.record.id} is not running`, {}, error)
       throw error.detail.op === 'create container'
         ? new NetError(
             error.code,

@@ -200,9 +200,9 @@ export class OverlayRootfs implements RootfsService {
   }
 
   #mountNow(containerId: string): string {
+    const record = this.#record(containerId) // again: it may have been removed while we waited for our turn
     const merged = this.pathOf(containerId)
     if (isMounted(merged)) return merged
-    const record = this.#record(containerId)
     const lower = [...record.layers].reverse().map((diffId) => this.#options.layers.linkOf(diffId))
     const options = [
       `lowerdir=${[...lower, this.#init].map((path) => escaped(path, true)).join(':')}`,

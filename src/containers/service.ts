@@ -289,9 +289,8 @@ export class Containers implements ContainerService {
   async #removeEntry(entry: Entry, options: { force: boolean; volumes: boolean }): Promise<void> {
     const { deps, registry } = { deps: this.#deps, registry: this.#registry }
     await entry.exclusive(async () => {})
-    const { id, name } = entry.record
+    const { id, name, state } = entry.record
     if (registry.find(id) !== entry) throw new NetError('not-found', `No such container: ${id}`)
-    const { state } = entry.record
     if (state.status === 'removing') throw new NetError('conflict', `removal of container ${id} is already in progress`)
     if (isRunning(state)) {
       if (!options.force) {
@@ -303,8 +302,9 @@ export class Containers implements ContainerService {
       }
       await this.#lifecycle.stop(entry, SIGKILL, 10)
     }
-    await entry.exclusive(async () => {
-      if (registry.find(id) !== entry) return // an auto-remove was faster
+    const again = await entry.exclusive(async () => {
+      if (registry.find(id) !== entry) return false // an auto-remove was faster
+      if (isRunning(entry.record.state)) return true // somebody started it between our stop and our turn
       registry.update(entry, { state: { ...entry.record.state, status: 'removing' } })
       await deps.rootfs.remove(id)
       rmSync(containerDir(deps.root, id), { recursive: true, force: true })
@@ -319,7 +319,9 @@ export class Containers implements ContainerService {
       entry.hub.abort()
       this.#emit(entry, 'destroy')
       entry.notify('removed')
+      return false
     })
+    if (again) await this.#removeEntry(entry, options)
   }
 
   /** `DELETE /containers/self/alias?link=1`. */
