@@ -1,8 +1,10 @@
 /** What a driver is: a pure translation from the model to wanted kernel state. No driver touches the kernel itself. */
 import type { Cidr, Ip, Mac } from '../base/address.ts'
+import type { LinkSpec } from '../model/kernel-state.ts'
 import type { Network } from '../model/network.ts'
 import type { FirewallEndpoint, FirewallNetwork } from '../plan/firewall/elements.ts'
 import type { WantedInside, WantedLink } from '../plan/wanted.ts'
+import type { AuthorityData } from './authority.ts'
 import type { Options } from './options.ts'
 
 /** A network that is being asked for, before it has pools. */
@@ -29,8 +31,10 @@ export interface EndpointFacts {
   readonly sysctls: readonly { readonly path: string; readonly value: string }[]
   /** The kernel bridges translated packets too (br_netfilter is on). */
   readonly bridgeNetfilter?: boolean
-  /** Descriptor of the sandbox's namespace. */
+  /** Descriptor of the sandbox's namespace, -1 when only the outer side matters. */
   readonly netnsFd: number
+  /** What the network's authority said of this endpoint; empty when there is none. */
+  readonly data: AuthorityData
 }
 
 export interface NetworkWanted {
@@ -38,9 +42,17 @@ export interface NetworkWanted {
   readonly firewall?: FirewallNetwork
 }
 
+/** How an endpoint's interface comes into its sandbox. */
+export type Plug =
+  /** A veth pair: `link` is the outer end, its spec creates the inner one. `place`: namespace file in which the outer end lives, else the host. */
+  | { readonly kind: 'pair'; readonly link: WantedLink; readonly place?: string }
+  /** A link without an outer end (macvlan, ipvlan): born in the sandbox, with `netnsFd` in its spec and a parent on the host. */
+  | { readonly kind: 'born'; readonly link: LinkSpec }
+  /** A link of the host that somebody else made: moved in and renamed; when the endpoint goes, moved back under its old name. */
+  | { readonly kind: 'taken'; readonly hostIfname: string }
+
 export interface EndpointWanted {
-  /** Host side; its spec creates the container's side too. */
-  readonly link: WantedLink
+  readonly plug: Plug
   readonly inside: WantedInside
   readonly firewall?: FirewallEndpoint
 }
@@ -61,7 +73,19 @@ export interface Driver {
   networkWanted(network: Network): NetworkWanted
   endpointWanted(network: Network, endpoint: EndpointFacts): EndpointWanted
   /** Default gateways an endpoint could use ('' = none in that family). */
-  gatewayOf(network: Network): { ipv4: Ip | ''; ipv6: Ip | '' }
+  gatewayOf(network: Network, data: AuthorityData): { ipv4: Ip | ''; ipv6: Ip | '' }
+  /** Families in which an endpoint can be the default route without a gateway address (ipvlan l3). */
+  deviceRoute?(network: Network): { ipv4: boolean; ipv6: boolean }
+  /** Its endpoints reach the outside through docker_gwbridge when the sandbox has no other gateway. */
+  usesGatewayBridge?(network: Network, data: AuthorityData): boolean
+  /** Prefix of interface names in the sandbox, `eth` unless said. */
+  ifacePrefix?(network: Network, data: AuthorityData): string
+  /** MAC for an address (overlay: 02:42 and the address); random when absent. `''` = the kernel's or the parent's. */
+  macFor?(ipv4: Ip | ''): Mac | ''
+  /** Links of `networkWanted` may be wanted by several networks (a VLAN sub-interface): the last one's removal takes them away. */
+  readonly sharesLinks?: boolean
+  /** Subnets may overlap those of other networks of this driver (Docker's macvlan: same parent, different ranges). */
+  readonly sharesSubnets?: boolean
   /** The device that a network has for itself, when it has one. */
   deviceOf?(network: Network): string
   /** What two networks that claim one device, or overlap, cannot share; undefined when they can live side by side. */

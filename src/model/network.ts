@@ -61,4 +61,6 @@ export interface Network {
   readonly labels: Readonly<Record<string, string>>
   /** bridge, host, none: cannot be removed. */
   readonly predefined: boolean
+  /** What the network's authority (a cluster, a plugin) wants to find again. */
+  readonly data?: Readonly<Record<string, unknown>>
 }

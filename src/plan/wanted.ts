@@ -19,6 +19,8 @@ export interface WantedLink {
   readonly sysctls: readonly WantedSysctl[]
   /** Somebody else's device that we use: never created, changed in kind, or deleted by us. */
   readonly adopted?: boolean
+  /** Used as it is when it exists and is not ours; made, marked and taken away by us when it does not (a VLAN sub-interface). */
+  readonly madeWhenMissing?: boolean
 }
 
 /** The container's end of an attachment. */
