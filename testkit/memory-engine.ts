@@ -121,6 +121,10 @@ export class MemoryController implements NetworkController {
     this.networks.delete(network.id)
     this.#emit('destroy', network)
   }
+  remoteEndpointsOf(): readonly never[] {
+    return []
+  }
+
   endpointsOf(networkId: string): readonly EndpointInfo[] {
     return [...this.sandboxes.values()].flatMap((s) => s.endpoints.filter((e) => e.networkId === networkId))
   }
@@ -468,6 +472,9 @@ export class MemoryContainers implements ContainerService {
     this.get(ref)
     return [{ Path: '/tmp/x', Kind: 1 }]
   }
+  async commit(ref: string): Promise<{ id: string }> {
+    return { id: `sha256:${idOf(`commit ${this.get(ref).id}`)}` }
+  }
   async export(ref: string): Promise<Readable> {
     this.get(ref)
     return Readable.from([Buffer.alloc(1024, 'e')])
@@ -596,6 +603,9 @@ export class MemoryImages implements ImageService {
     const template = this.all[0] as ImageSummary
     this.all.push({ ...template, id, repoTags: options.repo === undefined ? [] : [`${options.repo}:${options.tag ?? 'latest'}`] })
     return id
+  }
+  async commit(): Promise<{ id: string; ref: string }> {
+    throw new NetError('not-implemented', 'containers are not committed here')
   }
   async bootstrap(): Promise<string> {
     return (this.all[0] as ImageSummary).id

@@ -5,7 +5,7 @@
 import { closeSync, fstatSync, lstatSync, openSync, read, readdirSync, readlinkSync, readSync, type Stats } from 'node:fs'
 import { setImmediate } from 'node:timers/promises'
 import { promisify } from 'node:util'
-import { below, closeFd, listXattrs, O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK, openInRoot } from '../sys/rooted.ts'
+import { below, closeFd, getXattr, listXattrs, O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK, openInRoot } from '../sys/rooted.ts'
 import { encodeHeader, paddingOf, type TarHeader, type TarType } from './archive-tar.ts'
 
 const CHUNK = 1 << 17
@@ -39,9 +39,22 @@ export async function* packTree(parent: number, name: string, as: string): Async
   yield* new Packer().pack(parent, name === '' ? '.' : name, as)
 }
 
+/**
+ * Packs the opened upper directory of an overlayfs as an image layer: what overlayfs marks as deleted becomes whiteout files.
+ * https://github.com/opencontainers/image-spec/blob/main/layer.md#whiteouts
+ */
+export async function* packUpper(fd: number): AsyncGenerator<Buffer> {
+  yield* new Packer(true).pack(fd, '.', '')
+}
+
 class Packer {
+  readonly #isUpper: boolean
   /** First name of every file with several links. */
   readonly #links = new Map<string, string>()
+
+  constructor(isUpper = false) {
+    this.#isUpper = isUpper
+  }
 
   async *pack(parent: number, name: string, as: string): AsyncGenerator<Buffer> {
     const at = below(parent, name)
@@ -50,6 +63,11 @@ class Packer {
     if (stats === undefined || type === undefined) return // gone meanwhile, or a socket
     if (type === 'directory') {
       yield* this.#directory(parent, name, as, stats)
+      return
+    }
+    if (this.#isUpper && type === 'char' && stats.rdev === 0) {
+      const slash = as.lastIndexOf('/') + 1
+      yield encodeHeader({ name: `${as.slice(0, slash)}.wh.${as.slice(slash)}`, type: 'file' })
       return
     }
     const header = { ...common(stats, at), name: as, type }
@@ -69,6 +87,8 @@ class Packer {
     const fd = openInRoot(parent, name, O_DIRECTORY | O_NOFOLLOW)
     try {
       if (as !== '') yield encodeHeader({ ...common(stats, `${below(fd)}/.`), name: as.endsWith('/') ? as : `${as}/`, type: 'directory' })
+      if (this.#isUpper && getXattr(`${below(fd)}/.`, 'trusted.overlay.opaque')?.toString() === 'y')
+        yield encodeHeader({ name: `${as === '' || as.endsWith('/') ? as : `${as}/`}.wh..wh..opq`, type: 'file' })
       for (const child of sortedNames(fd)) yield* this.pack(fd, child, as === '' || as.endsWith('/') ? `${as}${child}` : `${as}/${child}`)
     } finally {
       closeFd(fd)

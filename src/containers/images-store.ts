@@ -17,6 +17,8 @@ export interface ImageConfig {
   readonly comment?: string
   readonly created?: string
   readonly parent?: string
+  readonly container?: string
+  readonly container_config?: ContainerConfig | null
   readonly config?: ContainerConfig | null
   readonly rootfs: { readonly type: string; readonly diff_ids: readonly string[] }
   readonly history?: ImageSummary['history'] | null
@@ -193,6 +195,8 @@ export class ImageStore {
       layers: config.rootfs.diff_ids,
       comment: config.comment ?? config.history?.at(-1)?.comment ?? '',
       history: config.history ?? [],
+      ...(config.container === undefined ? {} : { container: config.container }),
+      ...(config.container_config === undefined || config.container_config === null ? {} : { containerConfig: config.container_config }),
     }
     this.#parsed.set(hex, parsed)
     return parsed

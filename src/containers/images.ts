@@ -12,6 +12,7 @@ import type { Store } from '../store/types.ts'
 import { inChunks } from './archive-pack.ts'
 import { busyboxImage, goArch } from './images-bootstrap.ts'
 import { applyChanges } from './images-changes.ts'
+import { committed } from './images-commit.ts'
 import { installImage } from './images-install.ts'
 import { loadArchive, loadDirectory } from './images-load.ts'
 import { canonical, familiar, familiarName, fullIdOf, parseReference, type Reference, withDefaultTag } from './images-reference.ts'
@@ -20,7 +21,7 @@ import { planRemoval } from './images-remove.ts'
 import { type SavedImage, saveArchive } from './images-save.ts'
 import { ImageStore, noSuchImage, sha256 } from './images-store.ts'
 import type { LayerStore } from './layers.ts'
-import type { EventBus, ImageService, ImageSummary, Progress } from './types.ts'
+import type { CommittedImage, EventBus, ImageService, ImageSummary, Progress } from './types.ts'
 
 export interface ImagesOptions {
   readonly store: Store
@@ -103,6 +104,21 @@ export class Images implements ImageService {
       if (ref !== undefined) this.#name(ref, hex)
       this.#publish('import', hex, ref === undefined ? `sha256:${hex}` : familiar(ref))
       return `sha256:${hex}`
+    } finally {
+      release()
+    }
+  }
+
+  async commit(layer: AsyncIterable<Buffer>, image: CommittedImage): Promise<{ id: string; ref: string }> {
+    const ref = image.repo === '' ? undefined : tagged(image.repo, image.tag)
+    const { text, size, release } = await committed(this.#layers, this.#images, layer, image, this.#options.clock)
+    try {
+      const hex = this.#images.put(text, size)
+      if (ref !== undefined) {
+        this.#name(ref, hex)
+        this.#publish('tag', hex, familiar(ref))
+      }
+      return { id: `sha256:${hex}`, ref: ref === undefined ? '' : familiar(ref) }
     } finally {
       release()
     }

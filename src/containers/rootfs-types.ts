@@ -33,6 +33,8 @@ export interface RootfsService {
   sizeOf(containerId: string): Promise<{ rw: number; rootFs: number }>
   changes(containerId: string): Promise<RootfsChange[]>
   export(containerId: string): Promise<Readable>
+  /** The writable layer as the tar of an image layer, without its end mark; nothing when nothing was written. */
+  layer(containerId: string): AsyncIterable<Buffer>
   archiveStat(containerId: string, path: string): Promise<ArchiveStat>
   archiveGet(containerId: string, path: string): Promise<Readable>
   archivePut(

@@ -15,8 +15,9 @@ import { NetError } from '../base/errors.ts'
 import type { Store } from '../store/types.ts'
 import { mount } from '../sys/libc.ts'
 import { listMounts, unmountAll } from '../sys/mounts.ts'
-import { deleteTree } from '../sys/rooted.ts'
+import { closeFd, deleteTree, openRoot } from '../sys/rooted.ts'
 import { exportRoot, getArchive, type Owner, putArchive, statPath } from './archive.ts'
+import { inChunks, packUpper } from './archive-pack.ts'
 import type { LayerStore } from './layers.ts'
 import { listChanges, treeSize } from './rootfs-changes.ts'
 import type { ArchiveStat, RootfsChange, RootfsService } from './rootfs-types.ts'
@@ -162,6 +163,16 @@ export class OverlayRootfs implements RootfsService {
   async export(containerId: string): Promise<Readable> {
     // the image and what was written, never what is mounted into the container: so not its live root
     return this.#stream(containerId, (root) => exportRoot(root), { live: false })
+  }
+
+  async *layer(containerId: string): AsyncGenerator<Buffer> {
+    this.#record(containerId)
+    const fd = openRoot(this.#path(containerId, 'upper'))
+    try {
+      yield* inChunks(packUpper(fd))
+    } finally {
+      closeFd(fd)
+    }
   }
 
   async archiveStat(containerId: string, path: string): Promise<ArchiveStat> {

@@ -10,6 +10,7 @@ import type { Readable } from 'node:stream'
 import { messageOf, NetError } from '../base/errors.ts'
 import { newId } from '../base/ids.ts'
 import { type Cgroups, openCgroups } from '../sys/cgroup.ts'
+import { commitContainer } from './commit.ts'
 import { Connections } from './connections.ts'
 import { checkCreate, realizeMounts } from './create.ts'
 import type { ContainerDeps } from './deps.ts'
@@ -34,6 +35,7 @@ import { rfc3339, ZERO_TIME } from './time.ts'
 import type {
   AttachOptions,
   AttachSession,
+  CommitOptions,
   Container,
   ContainerService,
   CreateRequest,
@@ -436,6 +438,16 @@ export class Containers implements ContainerService {
 
   changes(ref: string): Promise<RootfsChange[]> {
     return this.#deps.rootfs.changes(this.#registry.get(ref).record.id)
+  }
+
+  commit(ref: string, options: CommitOptions): Promise<{ id: string }> {
+    const entry = this.#registry.get(ref)
+    return commitContainer(entry, options, {
+      deps: this.#deps,
+      pause: () => this.pause(entry.record.id),
+      unpause: () => this.unpause(entry.record.id),
+      emit: (action, attributes) => this.#emit(entry, action, attributes),
+    })
   }
 
   export(ref: string): Promise<Readable> {

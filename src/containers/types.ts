@@ -218,6 +218,8 @@ export interface ContainerService {
   resize(ref: string, rows: number, columns: number): Promise<void>
   changes(ref: string): Promise<{ Path: string; Kind: 0 | 1 | 2 }[]>
   export(ref: string): Promise<Readable>
+  /** `docker commit`: an image of the container's image and what was written over it. A running container is paused meanwhile unless `pause` is false. */
+  commit(ref: string, options: CommitOptions): Promise<{ id: string }>
   archiveStat(ref: string, path: string): Promise<{ name: string; size: number; mode: number; mtime: string; linkTarget: string }>
   archiveGet(ref: string, path: string): Promise<Readable>
   archivePut(ref: string, path: string, tar: Readable, options: { noOverwriteDirNonDir: boolean; copyUidGid: boolean }): Promise<void>
@@ -229,6 +231,18 @@ export interface ContainerService {
   /** Live connect when running, config only when not (Docker's rules and texts). */
   connectNetwork(ref: string, network: string, settings: EndpointSettingsJson): Promise<void>
   disconnectNetwork(ref: string, network: string, force: boolean): Promise<void>
+}
+
+export interface CommitOptions {
+  readonly repo: string
+  readonly tag: string
+  readonly comment: string
+  readonly author: string
+  readonly pause: boolean
+  /** Dockerfile instructions, as `docker import --change` takes. */
+  readonly changes: readonly string[]
+  /** Instead of the container's own configuration. */
+  readonly config?: ContainerConfig
 }
 
 export interface ExecStartOptions {
@@ -254,6 +268,21 @@ export interface ImageSummary {
   readonly layers: readonly string[]
   readonly comment: string
   readonly history: readonly { created?: string; created_by?: string; comment?: string; empty_layer?: boolean; author?: string }[]
+  /** The container that the image was committed from, and its configuration then. */
+  readonly container?: string
+  readonly containerConfig?: ContainerConfig
+}
+
+export interface CommittedImage {
+  readonly parent: string
+  readonly containerId: string
+  readonly containerConfig: ContainerConfig
+  readonly config: ContainerConfig
+  readonly author: string
+  readonly comment: string
+  /** Empty = no name. */
+  readonly repo: string
+  readonly tag: string
 }
 
 /** One line of Docker's JSON progress stream. */
@@ -282,6 +311,8 @@ export interface ImageService {
   save(refs: readonly string[]): Promise<Readable>
   /** `docker import`: a flat root file system. Returns the image id. */
   import(tar: Readable, options: { repo?: string; tag?: string; changes?: readonly string[]; message?: string }): Promise<string>
+  /** An image of `parent` and one more layer (a tar without its end mark), which is left out when it is empty. Returns the image id. */
+  commit(layer: AsyncIterable<Buffer>, image: CommittedImage): Promise<{ id: string; ref: string }>
   /** `busybox:latest` from the host's static busybox. Idempotent; returns the image id. */
   bootstrap(): Promise<string>
   tag(ref: string, repo: string, tag: string): Promise<void>

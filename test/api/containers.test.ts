@@ -222,6 +222,8 @@ test('aliases show the short id to clients before 1.45, DNS names only to those 
       NetworkingConfig: { EndpointsConfig: { u1: { Aliases: ['x'] } } },
     })
   ).json
+  const created = (await lab.call('GET', '/v1.44/containers/al/json')).json.NetworkSettings.Networks.u1
+  assert.deepEqual(created.Aliases, ['x'], 'known from the first start on')
   await lab.call('POST', '/containers/al/start')
   const at = async (version: string) => (await lab.call('GET', `${version}/containers/al/json`)).json.NetworkSettings.Networks.u1
   assert.deepEqual((await at('/v1.44')).Aliases, ['x', Id.slice(0, 12)])

@@ -85,6 +85,7 @@ function folderRootfs(dir: string): RootfsService {
     sizeOf: async () => ({ rw: 0, rootFs: 0 }),
     changes: async () => [],
     export: no,
+    layer: async function* () {},
     archiveStat: no,
     archiveGet: no,
     archivePut: no,

@@ -1,16 +1,16 @@
 /** Containers: everything that answers at once. Streams are in `streams.ts`, files in `copy.ts`. */
 
 import { NetError } from '../../base/errors.ts'
-import type { Container, HostConfig } from '../../containers/types.ts'
+import type { Container, ContainerConfig, HostConfig } from '../../containers/types.ts'
 import { selectContainers } from '../container-filters.ts'
 import type { Context } from '../context.ts'
 import { created, emptyOk, noContent, ok } from '../context.ts'
 import { badRequest } from '../errors.ts'
 import { Filters } from '../filters.ts'
-import { boolParam, intParam, sizeParam } from '../query.ts'
+import { boolParam, boolParamOr, intParam, sizeParam } from '../query.ts'
 import { containerJson, isLive } from '../shapes/container-shape.ts'
 import { containerSummary, linkNames } from '../shapes/container-summary.ts'
-import { CREATE_CONTAINER, HOST_CONFIG, toCreateRequest } from '../shapes/create-request.ts'
+import { CONTAINER_CONFIG, CREATE_CONTAINER, HOST_CONFIG, toCreateRequest } from '../shapes/create-request.ts'
 import type { Answer, ApiOptions, Route, Streamed } from '../types.ts'
 import { STREAMED } from '../types.ts'
 
@@ -123,6 +123,7 @@ export function containerRoutes(options: ApiOptions): Route[] {
       const { warnings } = await containers.update(ref, change)
       return ok({ Warnings: warnings.length === 0 ? null : warnings })
     }),
+    { method: 'POST', path: '/commit', handler: (ctx) => commit(ctx, options) },
     {
       method: 'POST',
       path: '/containers/:name/wait',
@@ -176,6 +177,20 @@ export function containerRoutes(options: ApiOptions): Route[] {
       },
     },
   ]
+}
+
+async function commit(ctx: Context, { containers }: ApiOptions): Promise<Answer> {
+  const config = (await ctx.json(CONTAINER_CONFIG)) as ContainerConfig | undefined
+  const { id } = await containers.commit(ctx.q('container'), {
+    repo: ctx.q('repo'),
+    tag: ctx.q('tag'),
+    comment: ctx.q('comment'),
+    author: ctx.q('author'),
+    pause: boolParamOr(ctx.query, 'pause', true),
+    changes: ctx.query.getAll('changes'),
+    ...(config === undefined || Object.keys(config).length === 0 ? {} : { config }),
+  })
+  return created({ Id: id })
 }
 
 /** Answers when the condition is met. Since 1.30 the head goes out at once, so that a client knows the wait is registered. */

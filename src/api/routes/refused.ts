@@ -10,7 +10,6 @@ const SWARM =
 const PLUGINS =
   'Causeway does not manage plugins: network and IPAM plugins are found by their socket or spec file, as Docker finds legacy plugins'
 const CHECKPOINT = 'Causeway does not checkpoint containers: use crun or runc with CRIU directly'
-const COMMIT = 'Causeway does not commit containers: use "export" and "import", or build the image with buildah'
 
 /** Swarm requests answer 503, as an engine outside a swarm does; what is missing altogether answers 501. */
 export function refusedRoutes(): Route[] {
@@ -34,7 +33,6 @@ export function refusedRoutes(): Route[] {
     ...all(['/session', '/grpc'], () => notImplemented(BUILD)),
     ...all(['/plugins/*'], () => notImplemented(PLUGINS)),
     { method: 'GET', path: '/plugins', handler: () => ({ status: 200, body: [] }) },
-    refuse('POST', '/commit', () => notImplemented(COMMIT)),
     ...all(['/containers/:name/checkpoints', '/containers/:name/checkpoints/*'], () => notImplemented(CHECKPOINT)),
     refuse('GET', '/images/search', () =>
       notImplemented('Causeway does not search registries: use "skopeo list-tags docker://<repository>" or the web page of the registry'),

@@ -87,6 +87,7 @@ export function endpointsJson(container: Container, { controller }: Sources, ver
       // Before the first start Docker does not know the network's id yet.
       networkId: container.state.status === 'created' ? '' : (network?.id ?? settings.NetworkID ?? ''),
       isUserDefined: network?.predefined === false,
+      hasStarted: container.state.status !== 'created',
     })
     return [name, json] as const
   })

@@ -89,6 +89,9 @@ const CONFIG_FIELDS = {
   Healthcheck: object({ Test: list(str), Interval: int, Timeout: int, Retries: int, StartPeriod: int, StartInterval: int }),
 } as const
 
+/** A configuration alone, as `POST /commit` takes it. */
+export const CONTAINER_CONFIG = object(CONFIG_FIELDS, 'keep')
+
 export const CREATE_CONTAINER = object(
   { ...CONFIG_FIELDS, HostConfig: HOST_CONFIG, NetworkingConfig: object({ EndpointsConfig: mapOf(ENDPOINTS) }) },
   'keep',

@@ -15,6 +15,9 @@ export const ENDPOINT_SETTINGS = object({
 
 export const ENDPOINTS = nullable(ENDPOINT_SETTINGS)
 
+/** A MAC address that the API version does not apply: Docker shows it until the container starts. */
+const SHOWN_MAC = 'ShownMacAddress'
+
 /** Takes out what this API version did not have yet. */
 export function gateEndpoint(settings: EndpointSettingsJson, version: number, where: 'create' | 'connect'): EndpointSettingsJson {
   const { GwPriority, MacAddress, ...rest } = settings
@@ -22,7 +25,7 @@ export function gateEndpoint(settings: EndpointSettingsJson, version: number, wh
   return {
     ...rest,
     ...(GwPriority === undefined || version < 48 ? {} : { GwPriority }),
-    ...(MacAddress === undefined || MacAddress === '' || version < macSince ? {} : { MacAddress }),
+    ...(MacAddress === undefined || MacAddress === '' ? {} : version < macSince ? { [SHOWN_MAC]: MacAddress } : { MacAddress }),
   }
 }
 
@@ -30,7 +33,7 @@ export function gateEndpoint(settings: EndpointSettingsJson, version: number, wh
 export function endpointJson(
   settings: EndpointSettingsJson,
   live: EndpointInfo | undefined,
-  context: { version: number; shortId: string; networkId: string; isUserDefined: boolean },
+  context: { version: number; shortId: string; networkId: string; isUserDefined: boolean; hasStarted: boolean },
 ): Record<string, unknown> {
   const { version } = context
   const ipam = settings.IPAMConfig
@@ -38,7 +41,7 @@ export function endpointJson(
     IPAMConfig: ipam === undefined || ipam === null ? null : ipamJson(ipam),
     Links: orNull(settings.Links),
     Aliases: aliasesJson(settings, context),
-    MacAddress: live?.mac ?? settings.MacAddress ?? '',
+    MacAddress: live?.mac ?? settings.MacAddress ?? (context.hasStarted ? '' : (settings[SHOWN_MAC] ?? '')),
     DriverOpts: settings.DriverOpts ?? null,
     ...(version >= 48 ? { GwPriority: settings.GwPriority ?? 0 } : {}),
     NetworkID: live?.networkId ?? context.networkId,
@@ -61,13 +64,13 @@ function ipamJson(ipam: NonNullable<EndpointSettingsJson['IPAMConfig']>): object
   }
 }
 
-/** Before 1.45 the short id was printed among the aliases. */
+/** Before 1.45 the short id was printed among the aliases, from the first start on. */
 function aliasesJson(
   settings: EndpointSettingsJson,
-  { version, shortId, isUserDefined }: { version: number; shortId: string; isUserDefined: boolean },
+  { version, shortId, isUserDefined, hasStarted }: { version: number; shortId: string; isUserDefined: boolean; hasStarted: boolean },
 ): readonly string[] | null {
   const own = settings.Aliases ?? []
-  if (version >= 45 || !isUserDefined) return orNull(own)
+  if (version >= 45 || !isUserDefined || !hasStarted) return orNull(own)
   return own.includes(shortId) ? own : [...own, shortId]
 }
 

@@ -26,7 +26,7 @@ export function imageJson(image: ImageSummary, version: number): object {
     Parent: image.parentId,
     Comment: image.comment,
     Created: image.created,
-    ...(version < 45 ? { Container: '', ContainerConfig: null } : {}),
+    ...(version < 45 ? { Container: image.container ?? '', ContainerConfig: image.containerConfig ?? null } : {}),
     DockerVersion: '',
     Author: image.author,
     Config: configJson(image.config, version),
