@@ -2,7 +2,7 @@
  * The kernel's notifications of one namespace, decoded. They are hints with values: a burst can overrun the socket, which
  * is reported as `overrun` and means that everything must be read again.
  */
-import type { Address, BridgePort, Link, Neighbour, Route } from '../model/kernel-state.ts'
+import type { Address, BridgePort, FdbEntry, Link, Neighbour, Route } from '../model/kernel-state.ts'
 import { nameOfLink } from '../sys/ifindex.ts'
 import { close } from '../sys/libc.ts'
 import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket, openNetlinkFd } from '../sys/netlink-socket.ts'
@@ -35,7 +35,7 @@ import { decodeLink, type LinkMessage, RTEXT_FILTER_SKIP_STATS, writeLink } from
 import { decodeNeighbour } from '../wire/rtnetlink-neigh.ts'
 import { decodeNetconf, NETCONFA_IFINDEX_DEFAULT } from '../wire/rtnetlink-netconf.ts'
 import { decodeRoute, RTM_F_CLONED } from '../wire/rtnetlink-route.ts'
-import { type NameOf, toAddress, toBridgePort, toLink, toNeighbour, toRoute } from './decode.ts'
+import { type NameOf, toAddress, toBridgePort, toFdb, toLink, toNeighbour, toRoute } from './decode.ts'
 
 export type WatchGroup = 'link' | 'addr4' | 'addr6' | 'route4' | 'route6' | 'neigh' | 'netconf4' | 'netconf6' | 'nft'
 export type Change = 'new' | 'delete'
@@ -47,6 +47,8 @@ export type KernelEvent =
   | { readonly kind: 'addr'; readonly change: Change; readonly addr: Address }
   | { readonly kind: 'route'; readonly change: Change; readonly route: Route }
   | { readonly kind: 'neigh'; readonly change: Change; readonly neigh: Neighbour }
+  /** A forwarding entry of a bridge or a tunnel; comes with the group `neigh`. */
+  | { readonly kind: 'fdb'; readonly change: Change; readonly fdb: FdbEntry }
   /** Forwarding of an interface (or of all: `dev` is '') was switched. */
   | { readonly kind: 'forwarding'; readonly family: 4 | 6; readonly dev: string; readonly on: boolean }
   /** Something in nftables changed. `table` where the message names one; the commit notice names the process instead. */
@@ -177,8 +179,13 @@ class RouteDecoder implements Decoder {
       case RTM_NEWNEIGH:
       case RTM_DELNEIGH: {
         const m = decodeNeighbour(payload)
-        const neigh = m.family === PF_BRIDGE ? undefined : toNeighbour(m, this.#nameOf)
-        return neigh && { kind: 'neigh', change: type === RTM_NEWNEIGH ? 'new' : 'delete', neigh }
+        const change = type === RTM_NEWNEIGH ? 'new' : 'delete'
+        if (m.family === PF_BRIDGE) {
+          const fdb = toFdb(m, this.#nameOf)
+          return fdb && { kind: 'fdb', change, fdb }
+        }
+        const neigh = toNeighbour(m, this.#nameOf)
+        return neigh && { kind: 'neigh', change, neigh }
       }
       case RTM_NEWNETCONF: {
         const conf = decodeNetconf(payload)

@@ -48,6 +48,8 @@ function text(event: KernelEvent): string {
       return `route ${event.change} ${event.route.dst} ${event.route.dev ?? '-'} ${event.route.gateway ?? '-'}`
     case 'neigh':
       return `neigh ${event.change} ${event.neigh.ip} ${event.neigh.dev} ${event.neigh.state}`
+    case 'fdb':
+      return `fdb ${event.change} ${event.fdb.mac} ${event.fdb.dev} ${event.fdb.dst ?? '-'}`
     case 'forwarding':
       return `forwarding IPv${event.family} ${event.dev || 'all'} ${event.on ? 'on' : 'off'}`
     case 'nft':

@@ -1,0 +1,101 @@
+/** One overlay network's namespace on this host, held open: read as a whole, changed by plans. */
+
+import { hasCode } from '../../base/errors.ts'
+import type { OverlayObserved, OverlayPlan } from '../../drivers/overlay/plan.ts'
+import { openRtnl } from '../../kernel/rtnl.ts'
+import type { Rtnl } from '../../kernel/types.ts'
+import type { LinkSpec, Step } from '../../model/kernel-state.ts'
+import { closeNetns, createNetns, isNetnsMounted, type Netns, openNetns } from '../../sys/netns.ts'
+import { writeSysctl } from '../../sys/sysctl.ts'
+
+export class OverlayNamespace {
+  readonly path: string
+  readonly ns: Netns
+  readonly rtnl: Rtnl
+
+  private constructor(path: string) {
+    this.path = path
+    this.ns = openNetns(path)
+    this.rtnl = openRtnl(this.ns)
+  }
+
+  /** Opens the namespace at `path`, made when it is not there, and sets what holds for all of it. Close it with {@link close}. */
+  static ensure(path: string, hasIpv6: boolean): OverlayNamespace {
+    if (!isNetnsMounted(path)) createNetns(path)
+    const namespace = new OverlayNamespace(path)
+    try {
+      namespace.#prepare(hasIpv6)
+      return namespace
+    } catch (error) {
+      namespace.close()
+      throw error
+    }
+  }
+
+  /** Opens a namespace that is there already; undefined when there is none. */
+  static openExisting(path: string): OverlayNamespace | undefined {
+    return isNetnsMounted(path) ? new OverlayNamespace(path) : undefined
+  }
+
+  #prepare(hasIpv6: boolean): void {
+    this.#set('net/ipv4/ip_forward', '1') // between the subnets of the network
+    for (const scope of ['all', 'default']) {
+      this.#set(`net/ipv6/conf/${scope}/disable_ipv6`, hasIpv6 ? '0' : '1')
+      this.#set(`net/ipv6/conf/${scope}/accept_ra`, '0')
+      // gateways have one address on every host, which duplicate address detection would find out
+      this.#set(`net/ipv6/conf/${scope}/accept_dad`, '0')
+      if (hasIpv6) this.#set(`net/ipv6/conf/${scope}/forwarding`, '1')
+    }
+    // bridged frames are nobody's business here: there are no rules, only the cost of looking
+    for (const family of ['ip', 'ip6', 'arp']) this.#set(`net/bridge/bridge-nf-call-${family}tables`, '0')
+    this.rtnl.apply([{ op: 'link.set', dev: 'lo', set: { up: true } }])
+  }
+
+  /** A kernel without IPv6 or br_netfilter has no such parameter. */
+  #set(path: string, value: string): void {
+    try {
+      writeSysctl(path, value, this.ns)
+    } catch (error) {
+      if (!hasCode(error, 'not-found')) throw error
+    }
+  }
+
+  /** Reads links and addresses now, tables when asked. */
+  observe(): OverlayObserved {
+    const { rtnl } = this
+    const links = rtnl.links()
+    const byName = new Map(links.map((link) => [link.name, link]))
+    const nameOf = new Map(links.map((link) => [link.index, link.name]))
+    const addresses = rtnl.addresses()
+    return {
+      links: () => links,
+      link: (name) => byName.get(name),
+      nameOf: (index) => nameOf.get(index),
+      addressesOf: (name) => addresses.filter((a) => a.dev === name),
+      neighboursOf: (dev) => (byName.has(dev) ? rtnl.neighbours({ dev }).filter((n) => n.proxy !== true) : []),
+      fdbOf: (dev) => (byName.has(dev) ? rtnl.fdb(dev) : []),
+    }
+  }
+
+  /** Applies a plan. `host` is the namespace in which the tunnels' packets travel. */
+  apply(plan: OverlayPlan, host: Rtnl): void {
+    this.rtnl.apply(plan.before)
+    host.apply(plan.births.map((link): Step => ({ op: 'link.add', link: { ...link, netnsFd: this.ns.fd } as LinkSpec })))
+    this.#applyEach(plan.after)
+  }
+
+  /** An entry that has gone by itself is as gone as a deleted one; that must not keep the others from being written. */
+  #applyEach(steps: readonly Step[]): void {
+    for (const step of steps)
+      try {
+        this.rtnl.apply([step])
+      } catch (error) {
+        if (!step.op.endsWith('.delete') || !hasCode(error, 'not-found')) throw error
+      }
+  }
+
+  close(): void {
+    this.rtnl.close()
+    closeNetns(this.ns)
+  }
+}
