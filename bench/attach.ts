@@ -80,12 +80,15 @@ for (let i = 0; i < rounds; i++) {
       sysctls: [],
       netnsFd: fd,
       bridgeNetfilter: false,
+      data: {},
     })
   step('enter: open the namespace and a socket in it', () =>
     SandboxKernel.with(key, (kernel) => {
       step('loopback up', () => kernel.loopbackUp())
       const w = wanted(kernel.ns.fd)
-      step('veth pair, enslaved, up', () => controller.host.create(w.link))
+      step('veth pair, enslaved, up', () => {
+        if (w.plug.kind === 'pair') controller.host.create(w.plug.link)
+      })
       step('inside: sysctl, address, up', () => kernel.configure(w.inside))
     }),
   )

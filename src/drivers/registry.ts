@@ -1,5 +1,6 @@
 /** The drivers that are built in, by the name users type. */
 
+import { NetError } from '../base/errors.ts'
 import { bridgeDriver } from './bridge/bridge.ts'
 import type { Driver } from './types.ts'
 
@@ -19,6 +20,26 @@ function singleton(name: string): Driver {
       throw new Error(`a ${name} endpoint has no interface`)
     },
     gatewayOf: () => ({ ipv4: '', ipv6: '' }),
+  }
+}
+
+/**
+ * Stands in for a driver that is not there (its plugin does not run, no cluster's store was named): its networks can be listed and
+ * removed, running containers keep their interfaces, nothing can be attached anew.
+ */
+export function absentDriver(name: string): Driver {
+  return {
+    ...singleton(name),
+    singleton: false,
+    userDefined: true,
+    isAbsent: true,
+    validate() {
+      throw new NetError('not-found', `plugin "${name}" not found`)
+    },
+    endpointWanted: (_network, { ifname, hostIfname }) => ({
+      plug: { kind: 'taken', hostIfname },
+      inside: { ifname, addresses: [], sysctls: [], routes: [] },
+    }),
   }
 }
 

@@ -64,6 +64,8 @@ export interface Driver {
   readonly singleton: boolean
   /** Networks of this driver have no addresses of ours. */
   readonly withoutIpam: boolean
+  /** A stand-in for a driver that is not there now. */
+  readonly isAbsent?: boolean
   /** Embedded DNS, aliases and --ip work on it. */
   readonly userDefined: boolean
   /** Throws NetError with Docker's text when an option is wrong. */

@@ -4,7 +4,7 @@
  */
 import { type Ip, splitPrefix } from '../base/address.ts'
 import { parseBridgeConfig } from '../drivers/bridge/config.ts'
-import { endpointSysctls, OPTION } from '../drivers/options.ts'
+import { advertiseOptions, endpointSysctls, OPTION } from '../drivers/options.ts'
 import { type EndpointWanted, poolOf } from '../drivers/types.ts'
 import type { Announcement } from '../kernel/announce.ts'
 import type { EndpointInfo } from '../model/endpoint.ts'
@@ -71,22 +71,24 @@ export class Attachments {
 
   #gatewaysOf(at: { record: EndpointRecord; network: Network | undefined }): { ipv4: Ip | ''; ipv6: Ip | '' } {
     if (at.network === undefined || at.record.ifname === '') return { ipv4: '', ipv6: '' }
-    const { ipv4, ipv6 } = this.#networks.driverOf(at.network).gatewayOf(at.network)
+    const { ipv4, ipv6 } = this.#networks.driverOf(at.network).gatewayOf(at.network, at.record.data ?? {})
     return { ipv4: at.record.ipv4 === '' ? '' : ipv4, ipv6: at.record.ipv6 === '' ? '' : ipv6 }
   }
 
   #candidates(record: SandboxRecord): Candidate[] {
     return this.of(record).map((at) => {
       const { ipv4, ipv6 } = this.#gatewaysOf(at)
+      const device = at.record.ifname === '' ? undefined : this.#networks.driverOf(at.network).deviceRoute?.(at.network)
       return {
         at,
         endpointId: at.record.id,
         networkName: at.network.name,
         priority: at.record.settings.gwPriority ?? 0,
         internal: at.network.internal,
-        isGwBridge: at.network.name === 'docker_gwbridge',
+        isGwBridge: at.record.gatewayBridge === true,
         gateway4: ipv4,
         gateway6: ipv6,
+        ...(device ? { device4: device.ipv4 && at.record.ipv4 !== '', device6: device.ipv6 && at.record.ipv6 !== '' } : {}),
       }
     })
   }
@@ -105,14 +107,14 @@ export class Attachments {
   defaultRoutes(record: SandboxRecord): DefaultRoute[] {
     const { v4, v6 } = electGateways(this.#candidates(record))
     const out: DefaultRoute[] = []
-    if (v4) out.push({ family: 4, ifname: v4.at.record.ifname, gateway: v4.gateway4 as Ip })
-    if (v6) out.push({ family: 6, ifname: v6.at.record.ifname, gateway: v6.gateway6 as Ip })
+    if (v4) out.push({ family: 4, ifname: v4.at.record.ifname, gateway: v4.gateway4 as Ip | '' })
+    if (v6) out.push({ family: 6, ifname: v6.at.record.ifname, gateway: v6.gateway6 as Ip | '' })
     return out
   }
 
   /** The embedded DNS serves a sandbox that is on a user-defined network. */
   hasInternalDns(record: SandboxRecord): boolean {
-    return record.mode === 'private' && this.of(record).some(({ network }) => isUserDefined(network))
+    return record.mode === 'private' && record.netns === undefined && this.of(record).some((at) => hasNames(at))
   }
 
   /** Wanted kernel state of one endpoint; `netnsFd` is the sandbox's namespace (-1 when only the host side matters). */
@@ -128,12 +130,13 @@ export class Attachments {
       sysctls: endpointSysctls(e.settings.driverOpts?.[OPTION.endpointSysctls], e.ifname),
       bridgeNetfilter: netnsFd >= 0 && this.#bridgeNetfilter(),
       netnsFd,
+      data: e.data ?? {},
     })
   }
 
   announcement({ record, network }: Attached): Announcement {
     const ips = [record.ipv4, record.ipv6].filter((ip): ip is Ip => ip !== '')
-    return { ifname: record.ifname, mac: record.mac, ips, ...parseBridgeConfig(network).advertise }
+    return { ifname: record.ifname, mac: record.mac, ips, ...advertiseOptions(network.options) }
   }
 
   /** Where published ports lead, undefined when no network can publish. */
@@ -192,11 +195,26 @@ export class Attachments {
     return target.exposed.flatMap(({ proto, port }) => linkElements({ bridge, from, to, proto, port }))
   }
 
+  /** The sandbox has no other way out than docker_gwbridge, and one of its networks wants it to have one. */
+  needsGatewayBridge(record: SandboxRecord): boolean {
+    const candidates = this.#candidates(record).filter((c) => !c.isGwBridge)
+    if (candidates.some((c) => c.gateway4 !== '' || c.gateway6 !== '' || c.device4 || c.device6)) return false
+    return candidates.some(({ at }) => {
+      const driver = this.#networks.driverOf(at.network)
+      return at.record.ifname !== '' && (driver.usesGatewayBridge?.(at.network, at.record.data ?? {}) ?? false)
+    })
+  }
+
   /** The sandbox's IPv4 address on the network `bridge`. */
   defaultBridgeAddress(record: SandboxRecord | undefined): Ip | undefined {
     const ip = record?.endpoints.find((e) => this.#networks.find(e.networkId)?.name === 'bridge')?.ipv4
     return ip === '' ? undefined : ip
   }
+}
+
+/** The network's members find each other by name there. */
+export function hasNames({ record, network }: Attached): boolean {
+  return isUserDefined(network) && record.gatewayBridge !== true
 }
 
 export function isUserDefined(network: Network): boolean {

@@ -4,6 +4,8 @@
  */
 import { cidrContains, type Ip, parseIp } from '../base/address.ts'
 import { messageOf, NetError } from '../base/errors.ts'
+import type { Authority, EndpointFinal, RemoteEndpoint } from '../drivers/authority.ts'
+import type { Driver } from '../drivers/types.ts'
 import type { AddressSpace } from '../ipam/address-space.ts'
 import type { HostSubnets } from '../ipam/host-subnets.ts'
 import { STATUS_DST_NAT, STATUS_SRC_NAT } from '../kernel/conntrack.ts'
@@ -13,18 +15,21 @@ import type { Network, NetworkSpec } from '../model/network.ts'
 import { networkElements } from '../plan/firewall/elements.ts'
 import { tryReadSysctl } from '../sys/sysctl.ts'
 import { AdoptedBridges } from './adopted-bridges.ts'
+import { finalOf, tellGone } from './asking.ts'
 import { Attachments } from './attachments.ts'
+import { AuthorityDesk, type FindAuthority } from './authority-desk.ts'
 import { type DefaultBridgePlan, HOST_SPEC, NONE_SPEC, planDefaultBridge } from './default-networks.ts'
 import { EndpointReserver } from './endpoint-reserve.ts'
 import { checkEndpointSettings } from './endpoint-rules.ts'
 import type { Environment, NetworkingConfig } from './environment.ts'
 import { Firewall } from './firewall.ts'
 import { Forwarding } from './forwarding.ts'
+import { GatewayBridge } from './gateway-bridge.ts'
 import { HostKernel } from './host-kernel.ts'
 import { HostRoutes } from './host-routes.ts'
 import { LegacyLinks } from './legacy-links.ts'
 import { LiveChanges } from './live-changes.ts'
-import { Networks } from './networks.ts'
+import { Networks, type PrepareOptions } from './networks.ts'
 import { PortMapper, type SocketTable } from './port-mapper.ts'
 import { KEY, type SandboxRecord } from './records.ts'
 import { SandboxFiles } from './sandbox-files.ts'
@@ -32,6 +37,7 @@ import type { Parts } from './sandbox-parts.ts'
 import { SandboxRegistry } from './sandbox-registry.ts'
 import { Sandboxes } from './sandboxes.ts'
 import { StaticAddresses } from './static-addresses.ts'
+import { Turns } from './turns.ts'
 import type { NetworkController, NetworkEvent, RepairEvent, SubnetUsage } from './types.ts'
 import { UndoStack } from './undo.ts'
 
@@ -45,6 +51,13 @@ export interface ControllerOptions {
   readonly hostUse: () => HostSubnets
   /** The host's own hosts file. */
   readonly hostFile: () => { path: string; text: string }
+  /** Drivers besides the built-in ones. */
+  readonly drivers?: readonly Driver[]
+  /** A driver that is known under a name at run time (a plugin); asked after the others. */
+  readonly findDriver?: (name: string) => Driver | undefined
+  /** Looks for a driver or IPAM driver that is not known yet; done before a network is created. */
+  readonly discover?: (name: string) => Promise<void>
+  readonly findAuthority?: FindAuthority
 }
 
 export class Controller implements NetworkController {
@@ -59,6 +72,10 @@ export class Controller implements NetworkController {
   readonly #adopted: AdoptedBridges
   readonly #attachments: Attachments
   readonly #statics: StaticAddresses
+  readonly #desk: AuthorityDesk
+  readonly #parts: Parts
+  /** Operations on one container, or on one network's name, that wait for an authority. */
+  readonly #turns = new Turns()
   readonly #sandboxes: Sandboxes
   readonly #changes: LiveChanges
   readonly #listeners = new Set<(event: NetworkEvent) => void>()
@@ -79,6 +96,8 @@ export class Controller implements NetworkController {
       clock: env.clock,
       rng: env.rng,
       hostUse: () => this.hostRoutes.subnets(),
+      drivers: options.drivers ?? [],
+      findDriver: options.findDriver ?? (() => undefined),
       defaultOpts: config.defaultNetworkOpts ?? {},
     })
     this.forwarding = new Forwarding({
@@ -101,12 +120,32 @@ export class Controller implements NetworkController {
       hostFile: options.hostFile,
       hostGateway: () => this.#hostGateway(),
     })
+    this.#desk = new AuthorityDesk({
+      store: env.store,
+      clock: env.clock,
+      log: env.log,
+      find: options.findAuthority ?? (() => undefined),
+    })
+    const gatewayBridge = new GatewayBridge({
+      networks: this.networks,
+      rtnl: env.rtnl,
+      log: env.log,
+      create: (spec) => this.#create(spec),
+    })
     const parts: Parts = {
       env,
+      desk: this.#desk,
+      gatewayBridge: () => gatewayBridge.network(),
       networks: this.networks,
       registry: this.registry,
       attachments: this.#attachments,
-      reserver: new EndpointReserver({ networks: this.networks, ipam, rng: env.rng, isIfnameTaken: (name) => this.host.isWanted(name) }),
+      reserver: new EndpointReserver({
+        networks: this.networks,
+        ipam,
+        rng: env.rng,
+        isIfnameTaken: (name) => this.host.isWanted(name),
+        wanted: (at) => this.#attachments.wanted(at, -1),
+      }),
       host: this.host,
       firewall: this.firewall,
       ports: new PortMapper({
@@ -119,6 +158,7 @@ export class Controller implements NetworkController {
       files: this.files,
       emit: (action, network, containerId) => this.#emit(action, network, { containerId }),
     }
+    this.#parts = parts
     this.#sandboxes = new Sandboxes(parts, new LegacyLinks(parts))
     this.#changes = new LiveChanges(parts)
   }
@@ -135,9 +175,9 @@ export class Controller implements NetworkController {
     const stored = env.store.list<Network>(KEY.networks).map(([, network]) => network)
     for (const network of stored) {
       if (network.name === 'bridge') continue // made anew from the flags below
-      this.networks.restore(network)
-      if (network.configOnly) continue
       try {
+        this.networks.restore(network)
+        if (network.configOnly) continue
         this.#materialise(network)
       } catch (error) {
         this.#unmade.add(network.id)
@@ -185,16 +225,18 @@ export class Controller implements NetworkController {
 
   /** Makes a network's links, sysctls and firewall elements. */
   #materialise(network: Network, adoptedDefault?: boolean, isNew = false): void {
-    const wanted = this.networks.driverOf(network).networkWanted(network)
+    const driver = this.networks.driverOf(network)
+    const wanted = driver.networkWanted(network)
     const done: string[] = []
     try {
       for (const link of wanted.links) {
+        if (driver.sharesLinks && this.host.isWanted(link.spec.name)) continue // another network has made it
         if (isNew && link.spec.name === `br-${network.id.slice(0, 12)}`)
           this.host.create(link) // a name made of a random id is nobody's
         else this.host.ensure(this.#adopted.prepare(link, adoptedDefault))
         done.push(link.spec.name)
         const families = ([4, 6] as const).filter((f) => (f === 4 ? network.enableIpv4 : network.enableIpv6))
-        if (!network.internal) this.forwarding.openBridge(link.spec.name, families)
+        if (!network.internal && link.spec.kind === 'bridge') this.forwarding.openBridge(link.spec.name, families)
       }
       if (wanted.firewall) this.firewall.change(networkElements(wanted.firewall))
     } catch (error) {
@@ -209,26 +251,121 @@ export class Controller implements NetworkController {
     this.repairLinks()
     this.firewall.sync()
     this.#removeStrayLinks()
+    await this.#restoreAuthorities()
+  }
+
+  /** Authorities learn what of theirs is alive; what a crash left unsettled is taken back behind the caller's back. */
+  async #restoreAuthorities(): Promise<void> {
+    const shares = new Map<Authority, { networks: Network[]; endpoints: { network: Network; endpoint: EndpointFinal }[] }>()
+    const shareOf = (network: Network) => {
+      const authority = this.#desk.of(network)
+      if (authority === undefined) return undefined
+      const share = shares.get(authority) ?? { networks: [], endpoints: [] }
+      shares.set(authority, share)
+      return share
+    }
+    for (const network of this.networks.list()) shareOf(network)?.networks.push(network)
+    for (const record of this.registry.all())
+      for (const at of this.#attachments.of(record))
+        shareOf(at.network)?.endpoints.push({ network: at.network, endpoint: finalOf(record, at) })
+    for (const [authority, { networks, endpoints }] of shares)
+      try {
+        await authority.restore?.(networks, endpoints)
+      } catch (error) {
+        this.#o.env.log.error(`cannot take up the networks of ${authority.name}`, { error: messageOf(error) })
+      }
+    const live = new Set([
+      ...this.networks.list().map((n) => n.id),
+      ...this.registry.all().flatMap((record) => record.endpoints.map((e) => e.id)),
+    ])
+    this.#desk.resume((id) => live.has(id))
   }
 
   // ---- networks --------------------------------------------------------------------------------------------------------------
 
   async createNetwork(spec: NetworkSpec): Promise<{ network: Network; warning: string }> {
-    const undo = new UndoStack()
+    const driver = spec.driver || 'bridge'
+    const ipamDriver = spec.ipam?.driver || 'default'
+    if (this.#o.discover) {
+      if (!spec.configOnly && !this.networks.knows(driver)) await this.#o.discover(driver)
+      if (ipamDriver !== 'default' && ipamDriver !== 'null' && this.#desk.find(driver, ipamDriver) === undefined)
+        await this.#o.discover(ipamDriver)
+    }
+    const authority = spec.configOnly ? undefined : this.#desk.find(driver, ipamDriver)
+    if (authority === undefined) return { network: this.#create(spec), warning: '' }
+    return { network: await this.#turns.run(`network ${spec.name}`, () => this.#createAsking(spec, authority)), warning: '' }
+  }
+
+  /** Makes a network and all that belongs to it, or nothing. */
+  #create(spec: NetworkSpec, options: PrepareOptions = {}, undo = new UndoStack()): Network {
     try {
-      const network = this.networks.prepare(spec, undo)
-      this.networks.add(network)
-      undo.defer('record', () => this.networks.delete(network))
-      if (!network.configOnly) this.#materialise(network, undefined, true)
-      undo.commit()
-      this.#statics.networkAdded(network)
-      this.#emit('create', network)
-      return { network, warning: '' }
+      const network = this.networks.prepare(spec, undo, options)
+      this.#install(network, undo)
+      return network
     } catch (cause) {
-      for (const error of undo.unwind())
-        this.#o.env.log.error('cleanup after a failed network create is incomplete', { error: error.message })
+      this.#unwind(undo)
       throw cause
     }
+  }
+
+  #install(network: Network, undo: UndoStack): void {
+    this.networks.add(network)
+    undo.defer('record', () => this.networks.delete(network))
+    if (!network.configOnly) this.#materialise(network, undefined, true)
+    undo.commit()
+    this.#statics.networkAdded(network)
+    this.#emit('create', network)
+  }
+
+  #unwind(undo: UndoStack): void {
+    for (const error of undo.unwind())
+      this.#o.env.log.error('cleanup after a failed network create is incomplete', { error: error.message })
+  }
+
+  /** The same when somebody else has a say: he grants the subnets, and hears of the network before it is ours. */
+  async #createAsking(spec: NetworkSpec, authority: Authority): Promise<Network> {
+    const { draft, source } = this.networks.draft(spec, { authority: true })
+    if (draft === undefined) throw new NetError('internal', 'a configuration network has no authority')
+    const requests = source.ipam?.config ?? []
+    const options: PrepareOptions = { authority: true, id: draft.id }
+    const undo = new UndoStack()
+    let asked = this.networks.prepare(spec, new UndoStack(), { ...options, grant: { pools: [] } })
+    this.#desk.begin({ kind: 'network', network: asked })
+    try {
+      const grant = (await authority.grantNetwork?.(draft, requests, source.ipam?.options ?? {})) ?? {}
+      asked = this.networks.prepare(spec, undo, { ...options, grant })
+      this.#desk.begin({ kind: 'network', network: asked })
+      const more = await authority.createNetwork?.(asked)
+      const network = more === undefined ? asked : { ...asked, data: { ...asked.data, ...more } }
+      // a cluster may have told us of it in the meantime
+      if (this.networks.find(network.id) === undefined) this.#install(network, undo)
+      this.#desk.settle(network.id)
+      return network
+    } catch (cause) {
+      this.#unwind(undo)
+      await this.#desk.withdrawNetwork(asked)
+      throw cause
+    }
+  }
+
+  /** A network that an authority says exists (made on another host): known from now on, made in the kernel when somebody uses it. */
+  adopt(network: Network): void {
+    if (this.networks.find(network.id) !== undefined) return
+    this.networks.add(network)
+    this.#emit('create', network)
+  }
+
+  /** A network that an authority says exists no longer. One that is in use here stays until its last container has gone. */
+  abandon(networkId: string): void {
+    const network = this.networks.list().find((n) => n.id === networkId)
+    if (network === undefined || this.registry.endpointsOf(networkId).length > 0) return
+    this.#drop(network)
+  }
+
+  /** Members of a network on other hosts. */
+  remoteEndpointsOf(networkId: string): readonly RemoteEndpoint[] {
+    const network = this.networks.get(networkId)
+    return this.#desk.of(network)?.remoteEndpoints?.(network) ?? []
   }
 
   getNetwork(ref: string): Network {
@@ -243,7 +380,7 @@ export class Controller implements NetworkController {
     return this.networks.list()
   }
 
-  async removeNetwork(ref: string): Promise<void> {
+  async removeNetwork(ref: string, force = false): Promise<void> {
     const network = this.networks.get(ref)
     if (network.predefined) throw new NetError('denied', `${network.name} is a pre-defined network and cannot be removed`)
     if (network.configOnly && this.networks.usersOfConfig(network.name).length > 0)
@@ -253,12 +390,25 @@ export class Controller implements NetworkController {
       const names = active.map((e) => `name:"${this.registry.get(e.containerId)?.containerName ?? ''}" id:"${e.id.slice(0, 12)}"`)
       throw new NetError('denied', `error while removing network: network ${network.name} has active endpoints (${names.join(', ')})`)
     }
+    const authority = this.#desk.of(network)
+    if (authority?.removeNetwork === undefined) return this.#drop(network)
+    if (this.#desk.isPinned(network.id))
+      throw new NetError('denied', `error while removing network: network ${network.name} has active endpoints (one is being made)`)
+    await this.#turns.run(`network ${network.name}`, async () => {
+      await authority.removeNetwork?.(network, force)
+      if (this.networks.find(network.id) === network) this.#drop(network)
+    })
+  }
+
+  #drop(network: Network): void {
     const { env } = this.#o
     if (!network.configOnly) {
-      const wanted = this.networks.driverOf(network).networkWanted(network)
+      const driver = this.networks.driverOf(network)
+      const wanted = driver.networkWanted(network)
       if (wanted.firewall) this.firewall.change([], networkElements(wanted.firewall))
       this.#adopted.withdraw(wanted.links)
-      const links = wanted.links.map((l) => l.spec.name)
+      const names = wanted.links.map((l) => l.spec.name)
+      const links = driver.sharesLinks ? names.filter((name) => !this.#isWantedBeside(network, name)) : names
       for (const name of links) this.forwarding.closeBridge(name)
       this.host.release(links).catch((error) => env.log.warn('cannot delete bridge', { links, error: messageOf(error) }))
       env.dns.removeNetwork(network.id)
@@ -266,6 +416,19 @@ export class Controller implements NetworkController {
     this.networks.delete(network)
     this.#unmade.delete(network.id)
     this.#emit('destroy', network)
+  }
+
+  /** Another network wants this link too. */
+  #isWantedBeside(network: Network, link: string): boolean {
+    return this.networks.list().some(
+      (n) =>
+        n.id !== network.id &&
+        !n.configOnly &&
+        this.networks
+          .driverOf(n)
+          .networkWanted(n)
+          .links.some((l) => l.spec.name === link),
+    )
   }
 
   endpointsOf(networkId: string): readonly EndpointInfo[] {
@@ -293,7 +456,10 @@ export class Controller implements NetworkController {
   async openSandbox(request: SandboxRequest): Promise<SandboxInfo> {
     try {
       for (const { network } of request.endpoints) this.#makeIfUnmade(network)
-      return this.#sandboxes.open(request)
+      const isAsking = request.endpoints.some(({ network }) => this.#isAsking(network))
+      return await this.#turns.run(request.containerId, async () =>
+        isAsking ? this.#sandboxes.openAsking(request) : this.#sandboxes.open(request),
+      )
     } catch (error) {
       throw new NetError(
         error instanceof NetError ? error.code : 'internal',
@@ -304,8 +470,22 @@ export class Controller implements NetworkController {
     }
   }
 
+  /** A network's authority has to be asked for an endpoint. */
+  #isAsking(ref: string): boolean {
+    const network = this.networks.find(ref)
+    return network !== undefined && this.#desk.of(network) !== undefined
+  }
+
   async closeSandbox(containerId: string): Promise<void> {
-    this.#sandboxes.close(containerId)
+    await this.#turns.run(containerId, async () => {
+      const record = this.registry.get(containerId)
+      const gone = record === undefined ? [] : this.#attachments.of(record)
+      try {
+        this.#sandboxes.close(containerId)
+      } finally {
+        await tellGone(this.#parts, gone)
+      }
+    })
   }
 
   sandboxOf(containerId: string): SandboxInfo | undefined {
@@ -315,11 +495,18 @@ export class Controller implements NetworkController {
 
   async connect(containerId: string, network: string, settings: EndpointSettings): Promise<EndpointInfo> {
     this.#makeIfUnmade(network)
-    return this.#changes.connect(containerId, network, settings)
+    return this.#turns.run(containerId, async () =>
+      this.#isAsking(network)
+        ? this.#changes.connectAsking(containerId, network, settings)
+        : this.#changes.connect(containerId, network, settings),
+    )
   }
 
   async disconnect(containerId: string, network: string, _force: boolean): Promise<void> {
-    this.#changes.disconnect(containerId, network)
+    await this.#turns.run(containerId, async () => {
+      const gone = this.#changes.disconnect(containerId, network)
+      if (gone) await tellGone(this.#parts, [gone])
+    })
   }
 
   async renameContainer(containerId: string, name: string): Promise<void> {
@@ -403,7 +590,7 @@ export class Controller implements NetworkController {
   #removeStrayLinks(): void {
     const strays = this.#o.env.rtnl
       .links()
-      .filter((l) => /^causeway:(network|endpoint):/.test(l.alias) && !this.host.isWanted(l.name))
+      .filter((l) => /^causeway:(network|endpoint|parent):/.test(l.alias) && !this.host.isWanted(l.name))
       .map((l) => l.name)
     if (strays.length === 0) return
     this.#o.env.log.info('removing links left by a crash', { links: strays })
@@ -432,6 +619,7 @@ export class Controller implements NetworkController {
   }
 
   async close(): Promise<void> {
+    this.#desk.close()
     this.#listeners.clear()
     this.#repairListeners.clear()
     // links that were released a moment ago are still waiting for company: they go before the engine does

@@ -3,11 +3,13 @@ import { type Ip, parseIp, parseMac } from '../base/address.ts'
 import { NetError } from '../base/errors.ts'
 import { hex, newId, randomMac } from '../base/ids.ts'
 import type { Rng } from '../base/ports.ts'
+import type { EndpointGrant } from '../drivers/authority.ts'
 import { OPTION } from '../drivers/options.ts'
+import type { EndpointWanted } from '../drivers/types.ts'
 import type { AddressSpace } from '../ipam/address-space.ts'
 import type { EndpointSettings } from '../model/endpoint.ts'
 import type { Network } from '../model/network.ts'
-import { isUserDefined } from './attachments.ts'
+import { type Attached, isUserDefined } from './attachments.ts'
 import { dnsNamesOf, parseLinkLocal, refuseConfigOnly } from './endpoint-rules.ts'
 import type { Networks } from './networks.ts'
 import type { EndpointRecord, SandboxRecord } from './records.ts'
@@ -18,8 +20,16 @@ export class EndpointReserver {
   readonly #ipam: AddressSpace
   readonly #rng: Rng
   readonly #isIfnameTaken: (name: string) => boolean
+  readonly #wanted: (at: Attached) => EndpointWanted
 
-  constructor(options: { networks: Networks; ipam: AddressSpace; rng: Rng; isIfnameTaken: (name: string) => boolean }) {
+  constructor(options: {
+    networks: Networks
+    ipam: AddressSpace
+    rng: Rng
+    isIfnameTaken: (name: string) => boolean
+    wanted: (at: Attached) => EndpointWanted
+  }) {
+    this.#wanted = options.wanted
     this.#networks = options.networks
     this.#ipam = options.ipam
     this.#rng = options.rng
@@ -33,25 +43,60 @@ export class EndpointReserver {
     settings: EndpointSettings,
     siblings: readonly EndpointRecord[],
     undo: UndoStack,
-    taken: ReadonlySet<string> = new Set(),
+    options: {
+      readonly taken?: ReadonlySet<string>
+      readonly id?: string
+      readonly grant?: EndpointGrant
+      readonly gatewayBridge?: boolean
+    } = {},
   ): EndpointRecord {
     refuseConfigOnly(network)
-    const base = { id: newId(this.#rng), networkId: network.id, networkName: network.name, containerId: sandbox.containerId, settings }
-    if (this.#networks.driverOf(network).withoutIpam)
+    const driver = this.#networks.driverOf(network)
+    if (driver.isAbsent) throw new NetError('not-found', `plugin "${driver.name}" not found`)
+    const grant = options.grant ?? {}
+    const base = {
+      id: options.id ?? newId(this.#rng),
+      networkId: network.id,
+      networkName: network.name,
+      containerId: sandbox.containerId,
+      settings,
+    }
+    if (driver.withoutIpam && options.grant === undefined)
       return { ...base, ifname: '', hostIfname: '', mac: '', ipv4: '', ipv6: '', dnsNames: [] }
     parseLinkLocal(settings)
-    const ifname = this.#chooseIfname(network, settings, siblings, taken)
-    return {
-      ...base,
-      ifname,
-      hostIfname: this.#newVethName(),
-      mac: settings.mac ? parseMac(settings.mac) : randomMac(this.#rng),
-      ipv4: this.#takeAddress(4, sandbox, network, settings.ipv4, undo),
-      ipv6: this.#takeAddress(6, sandbox, network, settings.ipv6, undo),
-      dnsNames: isUserDefined(network)
-        ? dnsNamesOf(sandbox.containerName, settings.aliases ?? [], sandbox.containerId, sandbox.hostname)
-        : [],
-    }
+    const ipv4 = grant.ipv4 ?? this.#takeAddress(4, sandbox, network, settings.ipv4, undo)
+    const ipv6 = grant.ipv6 ?? this.#takeAddress(6, sandbox, network, settings.ipv6, undo)
+    return this.settle(
+      {
+        ...base,
+        ifname: '',
+        hostIfname: this.#newVethName(),
+        mac: settings.mac ? parseMac(settings.mac) : (grant.mac ?? driver.macFor?.(ipv4) ?? randomMac(this.#rng)),
+        ipv4,
+        ipv6,
+        dnsNames:
+          isUserDefined(network) && !options.gatewayBridge
+            ? dnsNamesOf(sandbox.containerName, settings.aliases ?? [], sandbox.containerId, sandbox.hostname)
+            : [],
+        ...(grant.data ? { data: grant.data } : {}),
+        ...(options.gatewayBridge ? { gatewayBridge: true as const } : {}),
+      },
+      network,
+      siblings,
+      options.taken,
+    )
+  }
+
+  /** Chooses the interface's names; done again when the authority has said more in `data`. */
+  settle(e: EndpointRecord, network: Network, siblings: readonly EndpointRecord[], taken: ReadonlySet<string> = new Set()): EndpointRecord {
+    const driver = this.#networks.driverOf(network)
+    const prefix = driver.ifacePrefix?.(network, e.data ?? {}) || network.options[OPTION.ifacePrefix] || 'eth'
+    const named = { ...e, ifname: chooseIfname(prefix, e.settings, siblings, taken) }
+    const { plug } = this.#wanted({ record: named, network })
+    if (plug.kind === 'born') return { ...named, hostIfname: '' }
+    if (plug.kind === 'taken') return { ...named, hostIfname: plug.hostIfname }
+    const { name } = plug.link.spec
+    return plug.place === undefined ? named : { ...named, hostIfname: name, place: plug.place }
   }
 
   /** Takes a stored endpoint's addresses again. Throws when somebody else has them. */
@@ -88,21 +133,20 @@ export class EndpointReserver {
     return got
   }
 
-  #chooseIfname(network: Network, settings: EndpointSettings, siblings: readonly EndpointRecord[], taken: ReadonlySet<string>): string {
-    const used = new Set([...taken, ...siblings.map((e) => e.ifname)])
-    const asked = settings.driverOpts?.[OPTION.endpointIfname]
-    if (asked) {
-      if (used.has(asked)) throw new NetError('internal', `error renaming interface to ${asked}: file exists`)
-      return asked
-    }
-    const prefix = network.options[OPTION.ifacePrefix] || 'eth'
-    for (let n = 0; ; n++) if (!used.has(`${prefix}${n}`)) return `${prefix}${n}`
-  }
-
   #newVethName(): string {
     for (;;) {
       const name = `veth${hex(this.#rng.bytes(4)).slice(0, 7)}`
       if (!this.#isIfnameTaken(name)) return name
     }
   }
+}
+
+function chooseIfname(prefix: string, settings: EndpointSettings, siblings: readonly EndpointRecord[], taken: ReadonlySet<string>): string {
+  const used = new Set([...taken, ...siblings.map((e) => e.ifname)])
+  const asked = settings.driverOpts?.[OPTION.endpointIfname]
+  if (asked) {
+    if (used.has(asked)) throw new NetError('internal', `error renaming interface to ${asked}: file exists`)
+    return asked
+  }
+  for (let n = 0; ; n++) if (!used.has(`${prefix}${n}`)) return `${prefix}${n}`
 }

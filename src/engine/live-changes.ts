@@ -1,8 +1,13 @@
 /** Changes of a running container's network: connect, disconnect, rename, ports. Nothing is cut that need not be. */
 import { messageOf, NetError } from '../base/errors.ts'
 import type { EndpointInfo, EndpointSettings, PortBinding, PortRequest } from '../model/endpoint.ts'
+import type { Network } from '../model/network.ts'
+import { Asking, rememberToRemove } from './asking.ts'
+import type { Attached } from './attachments.ts'
 import { checkEndpointSettings, dnsNamesOf, refuseConfigOnly } from './endpoint-rules.ts'
-import type { SandboxRecord } from './records.ts'
+import { withGatewayBridge } from './gateway-bridge.ts'
+import { bringOut } from './plugs.ts'
+import type { EndpointRecord, SandboxRecord } from './records.ts'
 import { type DefaultRoute, SandboxKernel } from './sandbox-kernel.ts'
 import {
   forgetAddressFlows,
@@ -23,8 +28,49 @@ export class LiveChanges {
     this.#parts = parts
   }
 
+  /** For networks without an authority. */
   connect(containerId: string, ref: string, settings: EndpointSettings): EndpointInfo {
-    const { env, networks, registry, attachments, reserver, firewall } = this.#parts
+    const { before, network } = this.#check(containerId, ref, settings)
+    const info = this.#attach(before, network, (kernel, undo) =>
+      this.#parts.reserver.reserve(before, network, settings, before.endpoints, undo, { taken: kernel.ifnames() }),
+    )
+    this.#settleGatewayBridge(containerId)
+    return info
+  }
+
+  /** The same when somebody else has a say: he is asked before, and told after. */
+  async connectAsking(containerId: string, ref: string, settings: EndpointSettings): Promise<EndpointInfo> {
+    const { registry, reserver, desk, env } = this.#parts
+    const { before, network } = this.#check(containerId, ref, settings)
+    const unpin = desk.pin([network.id])
+    const asking = new Asking(this.#parts, before)
+    const undo = new UndoStack()
+    let isAttached = false
+    try {
+      const grant = await asking.grant(network, settings)
+      const reserved = reserver.reserve(before, network, settings, before.endpoints, undo, grant ?? {})
+      const endpoint = (await asking.create(reserved)) ?? reserved
+      if (registry.get(containerId) === undefined) throw new NetError('conflict', `container ${containerId.slice(0, 12)} is not running`)
+      const info = this.#attach(this.#require(containerId), network, (kernel) =>
+        reserver.settle(endpoint, network, before.endpoints, kernel.ifnames()),
+      )
+      isAttached = true
+      this.#settleGatewayBridge(containerId)
+      await asking.activate()
+      undo.commit()
+      return info
+    } catch (cause) {
+      if (isAttached && registry.get(containerId)) this.#detach(containerId, network.id)
+      for (const error of undo.unwind()) env.log.error('cleanup after a failed connect is incomplete', { error: error.message })
+      await asking.withdraw()
+      throw cause
+    } finally {
+      unpin()
+    }
+  }
+
+  #check(containerId: string, ref: string, settings: EndpointSettings): { before: SandboxRecord; network: Network } {
+    const { networks, attachments } = this.#parts
     const before = this.#require(containerId)
     const network = networks.get(ref)
     if (before.mode === 'host' || network.driver === 'host')
@@ -35,10 +81,16 @@ export class LiveChanges {
     if (network.driver === 'null' || attachments.of(before).some((at) => at.network.driver === 'null'))
       throw new NetError('invalid', 'container cannot be connected to multiple networks with one of the networks in private (none) mode')
     checkEndpointSettings(network.name, network, settings)
+    return { before, network }
+  }
+
+  /** Brings one more endpoint into a running sandbox, or leaves everything as it was. */
+  #attach(before: SandboxRecord, network: Network, reserve: (kernel: SandboxKernel, undo: UndoStack) => EndpointRecord): EndpointInfo {
+    const { env, registry, attachments, firewall } = this.#parts
     const undo = new UndoStack()
     try {
       return SandboxKernel.with(before.key, (kernel) => {
-        const endpoint = reserver.reserve(before, network, settings, before.endpoints, undo, kernel.ifnames())
+        const endpoint = reserve(kernel, undo)
         let record: SandboxRecord = { ...before, endpoints: [...before.endpoints, endpoint] }
         registry.save({ ...record, unfinished: true })
         undo.defer('record', () => registry.save(before))
@@ -51,7 +103,7 @@ export class LiveChanges {
         publishNames(this.#parts, endpoint, undo)
         this.#settle(kernel, before, record, undo)
         undo.commit()
-        this.#parts.emit('connect', network, containerId)
+        this.#parts.emit('connect', network, before.containerId)
         return attachments.info(endpoint)
       })
     } catch (cause) {
@@ -60,8 +112,33 @@ export class LiveChanges {
     }
   }
 
-  disconnect(containerId: string, ref: string): void {
-    const { env, networks, registry, attachments, reserver, firewall, host } = this.#parts
+  /** Returns the endpoint that has gone, so that its authority can be told. */
+  disconnect(containerId: string, ref: string): Attached | undefined {
+    const gone = this.#detach(containerId, ref)
+    this.#settleGatewayBridge(containerId)
+    return gone
+  }
+
+  /** The way out through docker_gwbridge comes when the last other one has gone, and goes when there is another. */
+  #settleGatewayBridge(containerId: string): void {
+    const { attachments, gatewayBridge } = this.#parts
+    const record = this.#require(containerId)
+    if (record.netns !== undefined) return
+    const there = record.endpoints.find((e) => e.gatewayBridge)
+    const isNeeded = attachments.needsGatewayBridge(record)
+    if (isNeeded === (there !== undefined)) return
+    if (there) {
+      this.#detach(containerId, there.networkId)
+      return
+    }
+    this.#attach(record, gatewayBridge(), (kernel, undo) => {
+      const { endpoints } = withGatewayBridge(this.#parts, record, undo, kernel.ifnames())
+      return endpoints[endpoints.length - 1] as EndpointRecord
+    })
+  }
+
+  #detach(containerId: string, ref: string): Attached | undefined {
+    const { env, networks, registry, attachments, reserver, firewall } = this.#parts
     const before = this.#require(containerId)
     const network = networks.find(ref)
     const endpoint = before.endpoints.find((e) => e.networkId === network?.id || e.networkName === ref || e.networkId === ref)
@@ -71,13 +148,13 @@ export class LiveChanges {
       throw new NetError('invalid', 'cannot disconnect container from host network - container was created in host network mode')
     const after: SandboxRecord = { ...before, endpoints: before.endpoints.filter((e) => e !== endpoint) }
     const undo = new UndoStack()
+    if (network) rememberToRemove(this.#parts, { record: endpoint, network })
     registry.save({ ...before, unfinished: true })
     withdrawNames(this.#parts, endpoint)
-    SandboxKernel.with(before.key, (kernel) => {
+    const outside = SandboxKernel.with(before.key, (kernel) => {
       this.#settle(kernel, before, after, undo)
-      if (endpoint.ifname === '' || network === undefined) return
-      const { addresses } = attachments.wanted({ record: endpoint, network }, -1).inside
-      kernel.retire(endpoint.ifname, endpoint.hostIfname.replace(/^veth/, 'gone'), addresses)
+      if (endpoint.ifname === '' || network === undefined) return { gone: Promise.resolve() }
+      return { gone: bringOut(this.#parts, kernel, endpoint, network) }
     })
     // The guard forgets the port's addresses now and the port itself when it has gone: what the old interface still sends is dropped.
     const elements = network ? attachments.endpointElements({ record: endpoint, network }) : []
@@ -86,16 +163,15 @@ export class LiveChanges {
       [],
       elements.filter((e) => e.set !== 'guarded'),
     )
-    if (endpoint.hostIfname !== '') {
-      const gone = host.release([endpoint.hostIfname])
-      gone
-        .then(() => firewall.change([], port))
-        .catch((error) => env.log.warn('cannot delete link', { link: endpoint.hostIfname, error: messageOf(error) }))
-    }
+    outside.gone
+      .then(() => firewall.change([], port))
+      .catch((error) => env.log.warn('cannot delete link', { link: endpoint.hostIfname || endpoint.ifname, error: messageOf(error) }))
     forgetAddressFlows(this.#parts, [endpoint])
     reserver.release(endpoint)
     undo.commit()
-    if (network) this.#parts.emit('disconnect', network, containerId)
+    if (network === undefined) return undefined
+    this.#parts.emit('disconnect', network, containerId)
+    return { record: endpoint, network }
   }
 
   /** After the set of endpoints changed: default routes, published ports, resolver view, files, record. */

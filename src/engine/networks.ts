@@ -3,8 +3,9 @@ import { type Cidr, cidrOverlaps, familyOf, type Ip, parseIp, tryParseCidr, tryP
 import { NetError } from '../base/errors.ts'
 import { newId } from '../base/ids.ts'
 import type { Clock, Rng } from '../base/ports.ts'
+import type { NetworkGrant } from '../drivers/authority.ts'
 import { OPTION, type Options } from '../drivers/options.ts'
-import { builtinDrivers } from '../drivers/registry.ts'
+import { absentDriver, builtinDrivers } from '../drivers/registry.ts'
 import type { Driver, NetworkDraft } from '../drivers/types.ts'
 import type { AddressSpace } from '../ipam/address-space.ts'
 import type { HostSubnets } from '../ipam/host-subnets.ts'
@@ -17,6 +18,10 @@ import type { UndoStack } from './undo.ts'
 const RESERVED: ReadonlySet<string> = new Set(['bridge', 'host', 'none', 'default'])
 
 export interface NetworksOptions {
+  /** Besides the built-in ones. */
+  readonly drivers: readonly Driver[]
+  /** A driver that is found by its name at run time (a plugin). */
+  readonly findDriver: (name: string) => Driver | undefined
   readonly store: Store
   readonly ipam: AddressSpace
   readonly clock: Clock
@@ -31,13 +36,14 @@ export class Networks {
   readonly #byName = new Map<string, Network>()
   /** Which network has a bridge. */
   readonly #byDevice = new Map<string, Network>()
-  readonly #drivers = new Map<string, Driver>(builtinDrivers.map((driver) => [driver.name, driver]))
+  readonly #drivers: ReadonlyMap<string, Driver>
   /** Pool keys of a network, in the order of its pools. */
   readonly #pools = new Map<string, string[]>()
   readonly #options: NetworksOptions
 
   constructor(options: NetworksOptions) {
     this.#options = options
+    this.#drivers = new Map([...builtinDrivers, ...options.drivers].map((driver) => [driver.name, driver]))
   }
 
   list(): readonly Network[] {
@@ -48,17 +54,24 @@ export class Networks {
     return this.#byId.size
   }
 
+  /** Never throws: a network whose driver is not there now can be listed and removed. */
   driverOf(network: Network): Driver {
-    return this.driver(network.configOnly ? 'null' : network.driver)
+    const name = network.configOnly ? 'null' : network.driver
+    return this.#drivers.get(name) ?? this.#options.findDriver(name) ?? absentDriver(name)
+  }
+
+  knows(driver: string): boolean {
+    return this.#drivers.has(driver) || this.#options.findDriver(driver) !== undefined
   }
 
   driver(name: string): Driver {
-    const driver = this.#drivers.get(name)
+    const driver = this.#drivers.get(name) ?? this.#options.findDriver(name)
     if (driver !== undefined) return driver
     if (name === 'overlay')
       throw new NetError(
         'denied',
-        'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.',
+        'an overlay network needs the store that its hosts share: start etcd or Consul and then every engine with ' +
+          '--cluster-store etcd://HOST:2379 (or consul://HOST:8500) and --cluster-advertise ADDRESS:2377',
       )
     throw new NetError('not-found', `plugin "${name}" not found`)
   }
@@ -84,13 +97,56 @@ export class Networks {
   }
 
   /** Validates a request and reserves everything it needs; nothing is stored yet. `undo` takes the reservations back. */
-  prepare(spec: NetworkSpec, undo: UndoStack, options: { predefined?: boolean; reuse?: Network } = {}): Network {
+  prepare(spec: NetworkSpec, undo: UndoStack, options: PrepareOptions = {}): Network {
+    const { draft, source, driver, driverName, driverOptions, predefined } = this.draft(spec, options)
+    if (draft === undefined) return this.#prepareConfigOnly(spec)
+    const granted = options.grant?.pools
+    const pools = driver.withoutIpam ? [] : (granted ?? this.#reservePools(draft, driver, source.ipam?.config ?? [], undo))
+    const network: Network = {
+      id: draft.id,
+      name: draft.name,
+      created: options.reuse?.created ?? rfc3339Nano(this.#options.clock.now()),
+      driver: driverName,
+      scope: options.scope ?? driver.scope,
+      enableIpv4: draft.enableIpv4,
+      enableIpv6: draft.enableIpv6,
+      internal: draft.internal,
+      attachable: source.attachable ?? false,
+      ingress: false,
+      configOnly: false,
+      configFrom: spec.configFrom ?? '',
+      ipamDriver: source.ipam?.driver || 'default',
+      ipamOptions: source.ipam?.options ?? null,
+      pools,
+      options: driverOptions,
+      labels: source.labels ?? {},
+      predefined,
+      ...(granted ? { grantedPools: true as const } : {}),
+      ...(options.grant?.data ? { data: options.grant.data } : {}),
+    }
+    // subnets cannot overlap, the address space sees to that: only a device can be claimed twice
+    const holder = this.#byDevice.get(driver.deviceOf?.(network) ?? '')
+    const clash = holder === undefined ? undefined : driver.conflict?.(network, holder)
+    if (clash !== undefined) throw new NetError('denied', clash)
+    return network
+  }
+
+  /** Checks a request as far as is possible before anybody is asked for addresses; `draft` is absent for configuration networks. */
+  draft(spec: NetworkSpec, options: PrepareOptions = {}): Drafted {
     const predefined = options.predefined ?? false
     if (spec.name === '') throw new NetError('invalid', 'invalid name: name is empty')
     if (!predefined && RESERVED.has(spec.name))
       throw new NetError('denied', `operation is not permitted on predefined ${spec.name} network `)
     if (this.#byName.has(spec.name)) throw new NetError('conflict', `network with name ${spec.name} already exists`)
-    if (spec.configOnly) return this.#prepareConfigOnly(spec)
+    if (spec.configOnly)
+      return {
+        draft: undefined,
+        source: spec,
+        driver: this.driver('null'),
+        driverName: 'null',
+        driverOptions: spec.options ?? {},
+        predefined,
+      }
     const source = spec.configFrom ? this.#applyConfigFrom(spec, spec.configFrom) : spec
     const driverName = source.driver === '' || source.driver === 'default' ? 'bridge' : source.driver
     const driver = this.driver(driverName)
@@ -101,7 +157,7 @@ export class Networks {
       predefined || spec.configFrom ? (source.options ?? {}) : { ...this.#options.defaultOpts[driverName], ...source.options }
     const family = familySwitches(source, driverOptions)
     const draft: NetworkDraft = {
-      id: options.reuse?.id ?? newId(this.#options.rng),
+      id: options.id ?? options.reuse?.id ?? newId(this.#options.rng),
       name: source.name,
       ...family,
       internal: source.internal ?? false,
@@ -110,34 +166,11 @@ export class Networks {
     }
     driver.validate(draft)
     const ipamDriver = source.ipam?.driver || 'default'
-    if (ipamDriver !== 'default' && ipamDriver !== 'null') throw new NetError('not-found', `plugin "${ipamDriver}" not found`)
+    if (ipamDriver !== 'default' && ipamDriver !== 'null' && options.authority !== true)
+      throw new NetError('not-found', `plugin "${ipamDriver}" not found`)
     if (!driver.withoutIpam && ipamDriver === 'null') throw new NetError('invalid', 'ipv4 pool is empty')
     validateIpam(source.ipam?.config ?? [], { enableIpv6: family.enableIpv6 })
-    const pools = driver.withoutIpam ? [] : this.#reservePools(draft, driver, source.ipam?.config ?? [], undo)
-    const network: Network = {
-      id: draft.id,
-      name: draft.name,
-      created: options.reuse?.created ?? rfc3339Nano(this.#options.clock.now()),
-      driver: driverName,
-      scope: driver.scope,
-      ...family,
-      internal: draft.internal,
-      attachable: source.attachable ?? false,
-      ingress: false,
-      configOnly: false,
-      configFrom: spec.configFrom ?? '',
-      ipamDriver,
-      ipamOptions: source.ipam?.options ?? null,
-      pools,
-      options: driverOptions,
-      labels: source.labels ?? {},
-      predefined,
-    }
-    // subnets cannot overlap, the address space sees to that: only a device can be claimed twice
-    const holder = this.#byDevice.get(driver.deviceOf?.(network) ?? '')
-    const clash = holder === undefined ? undefined : driver.conflict?.(network, holder)
-    if (clash !== undefined) throw new NetError('denied', clash)
-    return network
+    return { draft, source, driver, driverName, driverOptions, predefined }
   }
 
   #prepareConfigOnly(spec: NetworkSpec): Network {
@@ -215,8 +248,8 @@ export class Networks {
           family,
           ...(config.subnet ? { subnet: config.subnet } : {}),
           ...(config.ipRange ? { ipRange: config.ipRange } : {}),
-          shared: driver.conflict === undefined,
-          ...(config.subnet ? {} : this.#options.hostUse()),
+          shared: sharesSubnets(driver),
+          ...(config.subnet ? {} : this.#inUse()),
           holder: `network "${draft.name}"`,
         })
         keys.push(got.key)
@@ -245,6 +278,13 @@ export class Networks {
     return pools
   }
 
+  /** What automatic choice keeps away from: the host's subnets, and those that an authority has given to networks. */
+  #inUse(): HostSubnets {
+    const host = this.#options.hostUse()
+    const granted = this.list().flatMap((n) => (n.grantedPools ? n.pools.map((pool) => pool.subnet) : []))
+    return granted.length === 0 ? host : { reserved: [...host.reserved, ...granted], avoid: host.avoid }
+  }
+
   /** Makes a prepared network visible and durable. */
   add(network: Network): void {
     this.#options.store.put(KEY.network(network.id), network)
@@ -253,7 +293,7 @@ export class Networks {
 
   #index(network: Network): void {
     this.#byId.set(network.id, network)
-    this.#byName.set(network.name, network)
+    if (!this.#byName.has(network.name)) this.#byName.set(network.name, network)
     const device = this.driverOf(network).deviceOf?.(network)
     if (device !== undefined && !network.configOnly) this.#byDevice.set(device, network)
   }
@@ -261,7 +301,7 @@ export class Networks {
   /** Takes up a stored network again: same pools, same gateway. */
   restore(network: Network): void {
     const keys: string[] = []
-    for (const pool of network.configOnly ? [] : network.pools)
+    for (const pool of network.configOnly || network.grantedPools ? [] : network.pools)
       keys.push(
         this.#options.ipam.restorePool({
           subnet: pool.subnet,
@@ -280,7 +320,7 @@ export class Networks {
   delete(network: Network): void {
     this.#options.store.remove(KEY.network(network.id))
     this.#byId.delete(network.id)
-    this.#byName.delete(network.name)
+    if (this.#byName.get(network.name)?.id === network.id) this.#byName.delete(network.name)
     const device = this.driverOf(network).deviceOf?.(network)
     if (device !== undefined && this.#byDevice.get(device)?.id === network.id) this.#byDevice.delete(device)
     for (const key of this.#pools.get(network.id) ?? []) this.#options.ipam.releasePool(key)
@@ -306,6 +346,28 @@ export class Networks {
     return [...this.#byId.values()].filter((n) => n.configFrom === name)
   }
 }
+
+export interface PrepareOptions {
+  readonly predefined?: boolean
+  /** A stored network that is made anew under its id. */
+  readonly reuse?: Network
+  readonly id?: string
+  readonly scope?: 'local' | 'global'
+  /** Somebody outside decides on the network: its IPAM driver need not be ours. */
+  readonly authority?: boolean
+  readonly grant?: NetworkGrant
+}
+
+export interface Drafted {
+  readonly draft: NetworkDraft | undefined
+  readonly source: NetworkSpec
+  readonly driver: Driver
+  readonly driverName: string
+  readonly driverOptions: Options
+  readonly predefined: boolean
+}
+
+const sharesSubnets = (driver: Driver): boolean => driver.sharesSubnets ?? false
 
 function poolFrom(subnet: Cidr, config: IpamPoolRequest): IpamPool {
   const gateway = tryParseIp(config.gateway ?? '')

@@ -1,5 +1,6 @@
 /** What the controller stores. A record is written before the kernel is touched, so that a crash at any point leaves a trail. */
 import type { Ip, Mac } from '../base/address.ts'
+import type { AuthorityData } from '../drivers/authority.ts'
 import type { EndpointSettings, PortBinding, PortRequest, SandboxRequest } from '../model/endpoint.ts'
 
 export interface EndpointRecord {
@@ -14,6 +15,12 @@ export interface EndpointRecord {
   readonly ipv4: Ip | ''
   readonly ipv6: Ip | ''
   readonly dnsNames: readonly string[]
+  /** Namespace file in which the outer end lives; absent = the host. */
+  readonly place?: string
+  /** What the network's authority wants to find again. */
+  readonly data?: AuthorityData
+  /** The way out through docker_gwbridge that a sandbox has without having asked for it. */
+  readonly gatewayBridge?: true
 }
 
 export interface SandboxRecord {
@@ -35,6 +42,8 @@ export interface SandboxRecord {
   readonly ports: readonly PortBinding[]
   /** Ports of the embedded DNS inside the sandbox, 0 when there is none. */
   readonly dnsPorts: { readonly udp: number; readonly tcp: number }
+  /** The namespace is somebody else's (a CNI runtime's): it has its own files and resolver, and it stays when the sandbox goes. */
+  readonly netns?: string
   /** A connect or disconnect was under way when this was written: an engine that finds it so completes what the record says. */
   readonly unfinished?: true
 }
@@ -45,5 +54,8 @@ export const KEY = {
   networks: 'network/',
   sandboxes: 'sandbox/',
   sysctls: 'sysctl/',
+  /** What an authority was asked for and what it has to take back, by the id of network or endpoint. */
+  intent: (id: string) => `intent/${id}`,
+  intents: 'intent/',
   host: 'host',
 } as const

@@ -53,6 +53,7 @@ export class SandboxFiles {
 
   /** Writes all three files of a sandbox that starts. resolv.conf stays when a user has edited it. */
   write(record: SandboxRecord): void {
+    if (record.netns !== undefined) return
     const paths = this.paths(record.filesDir)
     mkdirSync(record.filesDir, { recursive: true })
     writeInPlace(paths.hostname, renderHostname(record.hostname))
@@ -66,6 +67,7 @@ export class SandboxFiles {
 
   /** After a connect or disconnect: only what changed is touched. */
   update(before: SandboxRecord, after: SandboxRecord): void {
+    if (after.netns !== undefined) return
     const paths = this.paths(after.filesDir)
     const gone = before.endpoints.filter((e) => !after.endpoints.some((x) => x.id === e.id))
     const come = after.endpoints.filter((e) => !before.endpoints.some((x) => x.id === e.id))
@@ -142,7 +144,7 @@ function hasIpv6(record: SandboxRecord): boolean {
 }
 
 function linesOf(record: SandboxRecord, endpoints: readonly EndpointRecord[]): HostsLine[] {
-  return endpoints.flatMap((e) =>
-    endpointHostsLines({ ipv4: e.ipv4, ipv6: e.ipv6, hostname: record.hostname, domainname: record.domainname }),
-  )
+  return endpoints
+    .filter((e) => !e.gatewayBridge)
+    .flatMap((e) => endpointHostsLines({ ipv4: e.ipv4, ipv6: e.ipv6, hostname: record.hostname, domainname: record.domainname }))
 }

@@ -5,13 +5,15 @@ import { announce } from '../kernel/announce.ts'
 import { installDnsRedirect } from '../kernel/sandbox-dns.ts'
 import type { PortBinding } from '../model/endpoint.ts'
 import type { Network } from '../model/network.ts'
-import { type Attached, type Attachments, isUserDefined } from './attachments.ts'
+import { type Attached, type Attachments, hasNames } from './attachments.ts'
+import type { AuthorityDesk } from './authority-desk.ts'
 import type { EndpointReserver } from './endpoint-reserve.ts'
 import type { Environment } from './environment.ts'
 import type { Firewall } from './firewall.ts'
 import type { HostKernel } from './host-kernel.ts'
 import { dnsViewOf } from './names.ts'
 import type { Networks } from './networks.ts'
+import { bringIn } from './plugs.ts'
 import type { PortMapper } from './port-mapper.ts'
 import type { EndpointRecord, SandboxRecord } from './records.ts'
 import type { SandboxFiles } from './sandbox-files.ts'
@@ -29,24 +31,28 @@ export interface Parts {
   readonly firewall: Firewall
   readonly ports: PortMapper
   readonly files: SandboxFiles
+  readonly desk: AuthorityDesk
+  /** The network docker_gwbridge, made when it is not there. */
+  readonly gatewayBridge: () => Network
   readonly emit: (action: 'connect' | 'disconnect', network: Network, containerId: string) => void
 }
 
-/** Creates an endpoint's veth pair and configures its inner end, with the default routes that lead over it. */
+/** Brings an endpoint's interface into its sandbox and configures it, with the default routes that lead over it. */
 export function plugIn(parts: Parts, kernel: SandboxKernel, at: Attached, record: SandboxRecord, undo?: UndoStack): void {
-  const { hostIfname, ifname } = at.record
+  const { hostIfname, ifname, place } = at.record
   const wanted = parts.attachments.wanted(at, kernel.ns.fd)
-  parts.host.create(wanted.link)
-  undo?.defer(`link ${hostIfname}`, () => parts.host.releaseNow([hostIfname]))
+  bringIn(parts, kernel, wanted, record.key, undo)
   const routes = parts.attachments.defaultRoutes(record).filter((route) => route.ifname === ifname)
   kernel.configure(wanted.inside, routes.map(defaultRouteStep))
-  announce(kernel, [parts.attachments.announcement(at)], parts.env.clock, () => parts.host.rtnl.isRunning(hostIfname))
+  // an outer end on the host shows whether the pair carries already
+  const isRunning = hostIfname === '' || place !== undefined ? () => true : () => parts.host.rtnl.isRunning(hostIfname)
+  announce(kernel, [parts.attachments.announcement(at)], parts.env.clock, isRunning)
 }
 
 /** What the resolver should answer for a sandbox. */
 export function resolverView(parts: Parts, record: SandboxRecord): DnsView {
   const resolver = parts.files.resolver(record)
-  const networks = parts.attachments.inGatewayOrder(record).filter(({ network }) => isUserDefined(network))
+  const networks = parts.attachments.inGatewayOrder(record).filter(hasNames)
   return dnsViewOf(networks, resolver.upstreams, parts.attachments.defaultRoutes(record).length > 0, resolver.options)
 }
 

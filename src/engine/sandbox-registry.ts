@@ -53,7 +53,7 @@ export class SandboxRegistry {
         this.#byNetwork.set(e.networkId, endpoints)
       }
       endpoints.set(e.id, e)
-      if (e.hostIfname !== '') this.#byHostIf.set(e.hostIfname, record.containerId)
+      if (e.hostIfname !== '' && e.place === undefined) this.#byHostIf.set(e.hostIfname, record.containerId)
     }
   }
 

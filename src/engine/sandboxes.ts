@@ -6,10 +6,14 @@ import { existsSync, readdirSync } from 'node:fs'
 import { messageOf, NetError } from '../base/errors.ts'
 import { newId } from '../base/ids.ts'
 import { installDnsRedirect } from '../kernel/sandbox-dns.ts'
-import type { PortBinding, SandboxInfo, SandboxRequest } from '../model/endpoint.ts'
+import type { EndpointSettings, PortBinding, SandboxInfo, SandboxRequest } from '../model/endpoint.ts'
+import type { Network } from '../model/network.ts'
 import { createNetns, isNetnsMounted, removeNetns } from '../sys/netns.ts'
+import { Asking, type GrantedEndpoint, rememberToRemove } from './asking.ts'
 import { checkEndpointSettings } from './endpoint-rules.ts'
+import { withGatewayBridge } from './gateway-bridge.ts'
 import type { LegacyLinks } from './legacy-links.ts'
+import { bringAllOut } from './plugs.ts'
 import type { EndpointRecord, SandboxRecord } from './records.ts'
 import { SandboxKernel } from './sandbox-kernel.ts'
 import {
@@ -34,37 +38,97 @@ export class Sandboxes {
   }
 
   info(record: SandboxRecord): SandboxInfo {
-    const endpoints = record.endpoints.map((e) => this.#parts.attachments.info(e))
-    return { id: record.id, key: record.key, containerId: record.containerId, endpoints, ports: record.ports }
+    const infoOf = (e: EndpointRecord) => this.#parts.attachments.info(e)
+    const gateway = record.endpoints.find((e) => e.gatewayBridge)
+    return {
+      id: record.id,
+      key: record.key,
+      containerId: record.containerId,
+      endpoints: record.endpoints.filter((e) => !e.gatewayBridge).map(infoOf),
+      ports: record.ports,
+      ...(gateway ? { gatewayBridge: infoOf(gateway) } : {}),
+    }
   }
 
-  /** Builds everything or leaves nothing. */
+  /** Builds everything or leaves nothing. For networks without an authority. */
   open(request: SandboxRequest): SandboxInfo {
-    const { env, networks, registry, reserver, files } = this.#parts
-    if (registry.has(request.containerId))
-      throw new NetError('conflict', `container ${request.containerId.slice(0, 12)} has a sandbox already`)
-    const resolved = request.endpoints.map((e) => ({ network: networks.get(e.network), settings: e.settings }))
-    for (const { network, settings } of resolved) checkEndpointSettings(network.name, network, settings)
+    const { env, reserver } = this.#parts
+    const resolved = this.#resolve(request)
     const undo = new UndoStack()
     try {
       const blank = this.#blank(request)
       const endpoints: EndpointRecord[] = []
       for (const { network, settings } of resolved) endpoints.push(reserver.reserve(blank, network, settings, endpoints, undo))
-      let record: SandboxRecord = { ...blank, endpoints }
-      // the record is durable before the kernel is touched: a crash from here on leaves a trail to clean up by
-      registry.save(record)
-      undo.defer('record', () => registry.forget(record.containerId))
-      if (record.mode === 'private') record = this.#build(record, undo)
-      files.write(record)
-      registry.save(record)
-      this.#links.refresh(record)
-      undo.commit()
-      for (const { network } of resolved) this.#parts.emit('connect', network, record.containerId)
-      return this.info(record)
+      return this.#finish({ ...blank, endpoints }, undo)
     } catch (cause) {
       for (const error of undo.unwind()) env.log.error('cleanup after a failed start is incomplete', { error: error.message })
       throw cause
     }
+  }
+
+  /** The same when somebody else has a say: he is asked before, and told after. */
+  async openAsking(request: SandboxRequest): Promise<SandboxInfo> {
+    const { env, reserver, desk } = this.#parts
+    const resolved = this.#resolve(request)
+    const undo = new UndoStack()
+    const unpin = desk.pin(resolved.map(({ network }) => network.id))
+    const blank = this.#blank(request)
+    const asking = new Asking(this.#parts, blank)
+    let isBuilt = false
+    try {
+      const grants = new Map<Network, GrantedEndpoint>()
+      for (const { network, settings } of resolved) {
+        const grant = await asking.grant(network, settings)
+        if (grant) grants.set(network, grant)
+      }
+      const endpoints: EndpointRecord[] = []
+      for (const { network, settings } of resolved)
+        endpoints.push(reserver.reserve(blank, network, settings, endpoints, undo, grants.get(network) ?? {}))
+      for (const [i, e] of endpoints.entries()) {
+        const settled = await asking.create(e)
+        if (settled) endpoints[i] = reserver.settle(settled, resolved[i]?.network as Network, endpoints.slice(0, i))
+      }
+      const info = this.#finish({ ...blank, endpoints }, undo)
+      isBuilt = true
+      await asking.activate()
+      return info
+    } catch (cause) {
+      if (isBuilt) this.close(request.containerId)
+      for (const error of undo.unwind()) env.log.error('cleanup after a failed start is incomplete', { error: error.message })
+      await asking.withdraw()
+      throw cause
+    } finally {
+      unpin()
+    }
+  }
+
+  /** Networks and settings of a request, checked. */
+  #resolve(request: SandboxRequest): { network: Network; settings: EndpointSettings }[] {
+    const { networks, registry } = this.#parts
+    if (registry.has(request.containerId))
+      throw new NetError('conflict', `container ${request.containerId.slice(0, 12)} has a sandbox already`)
+    const resolved = request.endpoints.map((e) => ({ network: networks.get(e.network), settings: e.settings }))
+    for (const { network, settings } of resolved) checkEndpointSettings(network.name, network, settings)
+    return resolved
+  }
+
+  /** From reserved endpoints to a sandbox that works. */
+  #finish(reserved: SandboxRecord, undo: UndoStack): SandboxInfo {
+    const { registry, files, networks } = this.#parts
+    let record = withGatewayBridge(this.#parts, reserved, undo)
+    // the record is durable before the kernel is touched: a crash from here on leaves a trail to clean up by
+    registry.save(record)
+    undo.defer('record', () => registry.forget(record.containerId))
+    if (record.mode === 'private') record = this.#build(record, undo)
+    files.write(record)
+    registry.save(record)
+    this.#links.refresh(record)
+    undo.commit()
+    for (const e of record.endpoints) {
+      const network = networks.find(e.networkId)
+      if (network) this.#parts.emit('connect', network, record.containerId)
+    }
+    return this.info(record)
   }
 
   #blank(request: SandboxRequest): SandboxRecord {
@@ -74,7 +138,7 @@ export class Sandboxes {
     return {
       ...rest,
       id,
-      key: request.mode === 'host' ? `${env.netnsDir}/default` : `${env.netnsDir}/${id.slice(0, 12)}`,
+      key: request.netns ?? (request.mode === 'host' ? `${env.netnsDir}/default` : `${env.netnsDir}/${id.slice(0, 12)}`),
       portRequests: ports,
       endpoints: [],
       ports: [],
@@ -85,8 +149,10 @@ export class Sandboxes {
   /** Everything inside a fresh namespace, then its ports and firewall elements in one transaction. */
   #build(record: SandboxRecord, undo: UndoStack): SandboxRecord {
     const { attachments, firewall } = this.#parts
-    createNetns(record.key)
-    undo.defer(`namespace ${record.key}`, () => removeNetns(record.key))
+    if (record.netns === undefined) {
+      createNetns(record.key)
+      undo.defer(`namespace ${record.key}`, () => removeNetns(record.key))
+    }
     const withResolver = SandboxKernel.with(record.key, (kernel) => {
       kernel.loopbackUp()
       for (const at of attachments.of(record)) if (at.record.ifname !== '') plugIn(this.#parts, kernel, at, record, undo)
@@ -119,9 +185,10 @@ export class Sandboxes {
 
   /** Takes a sandbox away. Goes on after errors and throws them together. Idempotent. */
   close(containerId: string): void {
-    const { env, networks, registry, attachments, firewall, host, ports, reserver } = this.#parts
+    const { env, networks, registry, attachments, firewall, ports, reserver } = this.#parts
     const record = registry.get(containerId)
     if (record === undefined) return
+    for (const at of attachments.of(record)) rememberToRemove(this.#parts, at)
     const problems: unknown[] = []
     const attempt = (fn: () => void) => {
       try {
@@ -137,11 +204,10 @@ export class Sandboxes {
     ports.forget(record.id)
     attempt(() => forgetPortFlows(this.#parts, record.ports))
     if (record.ports.length > 0) attempt(() => forgetAddressFlows(this.#parts, record.endpoints))
-    if (record.mode === 'private') {
-      attempt(() => removeNetns(record.key))
-      const links = record.endpoints.map((e) => e.hostIfname).filter((name) => name !== '')
-      host.release(links).catch((error) => env.log.warn('cannot delete links', { links, error: messageOf(error) }))
-    }
+    if (record.mode === 'private')
+      bringAllOut(this.#parts, record, attempt, () => {
+        if (record.netns === undefined) removeNetns(record.key)
+      })
     for (const e of record.endpoints) attempt(() => reserver.release(e))
     registry.forget(containerId)
     attempt(() => this.#links.refresh(record))
@@ -167,9 +233,14 @@ export class Sandboxes {
           env.log.error('stored address is taken', { container: record.containerName, error: messageOf(error) })
         }
       registry.index(record)
-      for (const at of attachments.of(record)) if (at.record.hostIfname !== '') host.want(attachments.wanted(at, -1).link)
+      for (const at of attachments.of(record)) {
+        const plug = at.record.ifname === '' ? undefined : attachments.wanted(at, -1).plug
+        if (plug?.kind === 'pair' && plug.place === undefined) host.want(plug.link)
+      }
     }
-    const keep = records.filter((r) => liveContainerIds.has(r.containerId) && (r.mode === 'host' || isNetnsMounted(r.key)))
+    const isAlive = (r: SandboxRecord) =>
+      r.netns !== undefined ? isNetnsMounted(r.netns) : liveContainerIds.has(r.containerId) && (r.mode === 'host' || isNetnsMounted(r.key))
+    const keep = records.filter(isAlive)
     for (const record of keep) firewall.expect(attachments.elements(record))
     for (const record of records)
       if (!keep.includes(record))

@@ -2,6 +2,7 @@
  * The network controller's face to the layers above (containers, api, insight). `controller.ts` implements it.
  * Every method validates first and changes nothing when it throws; every method is safe to repeat.
  */
+import type { RemoteEndpoint } from '../drivers/authority.ts'
 import type { EndpointInfo, EndpointSettings, PortBinding, PortRequest, SandboxInfo, SandboxRequest } from '../model/endpoint.ts'
 import type { Network, NetworkSpec } from '../model/network.ts'
 
@@ -33,9 +34,12 @@ export interface NetworkController {
   getNetwork(ref: string): Network
   findNetwork(ref: string): Network | undefined
   listNetworks(): readonly Network[]
-  removeNetwork(ref: string): Promise<void>
+  /** `force`: although the network's authority (a plugin) does not answer. */
+  removeNetwork(ref: string, force?: boolean): Promise<void>
   /** Live endpoints of a network. */
   endpointsOf(networkId: string): readonly EndpointInfo[]
+  /** Members of a network on other hosts. */
+  remoteEndpointsOf(networkId: string): readonly RemoteEndpoint[]
   usageOf(networkId: string): readonly SubnetUsage[]
 
   /** Checks endpoint settings against a network as far as is possible without starting. Throws Docker's texts. `network` may be unknown (then only syntax is checked). */

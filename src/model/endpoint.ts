@@ -82,6 +82,8 @@ export interface SandboxRequest {
   }[]
   /** Folder that receives `hosts`, `resolv.conf`, `hostname` (and their hash files). */
   readonly filesDir: string
+  /** An existing namespace to work in (of a CNI runtime) instead of one of our own: no files are written there, no resolver is opened, and it stays. */
+  readonly netns?: string
 }
 
 /** A container's live network. */
@@ -92,4 +94,6 @@ export interface SandboxInfo {
   readonly containerId: string
   readonly endpoints: readonly EndpointInfo[]
   readonly ports: readonly PortBinding[]
+  /** The way out through docker_gwbridge, when the sandbox has one; not among `endpoints`, because nobody asked for it. */
+  readonly gatewayBridge?: EndpointInfo
 }

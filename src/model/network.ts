@@ -61,6 +61,8 @@ export interface Network {
   readonly labels: Readonly<Record<string, string>>
   /** bridge, host, none: cannot be removed. */
   readonly predefined: boolean
+  /** The pools are the authority's: our own address space knows nothing of them. */
+  readonly grantedPools?: true
   /** What the network's authority (a cluster, a plugin) wants to find again. */
   readonly data?: Readonly<Record<string, unknown>>
 }

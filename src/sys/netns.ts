@@ -94,7 +94,7 @@ export function removeNetns(path: string): void {
   }
 }
 
-/** True when a namespace (not merely an empty file) is mounted on `path`. */
+/** True when `path` leads to a namespace (and is not merely an empty file): a mount, or a link of a process below /proc. */
 export function isNetnsMounted(path: string): boolean {
   try {
     const id = statSync(path).dev

@@ -147,21 +147,24 @@ export const bridgeDriver: Driver = {
       addresses.push({ dev: endpoint.ifname, address: ipPrefixOf(ip, ip.includes(':') ? 64 : 16), scope: 'link', noDad: ip.includes(':') })
     const ips = [endpoint.ipv4, endpoint.ipv6, ...endpoint.linkLocalIps].filter((ip): ip is Ip => ip !== '')
     return {
-      link: {
-        spec: {
-          name: endpoint.hostIfname,
-          kind: 'veth',
-          peer: { name: endpoint.ifname, netnsFd: endpoint.netnsFd, ...mac, ...mtu },
-          master: config.bridge,
-          up: true,
-          alias,
-          ...mtu,
-          // with br_netfilter a container's call of its own published port never leaves the bridge: it must go back out of the same port
-          ...(config.icc ? (endpoint.bridgeNetfilter ? { port: { hairpin: true } } : {}) : { port: { isolated: true } }),
-          addrGenMode: 'none',
+      plug: {
+        kind: 'pair',
+        link: {
+          spec: {
+            name: endpoint.hostIfname,
+            kind: 'veth',
+            peer: { name: endpoint.ifname, netnsFd: endpoint.netnsFd, ...mac, ...mtu },
+            master: config.bridge,
+            up: true,
+            alias,
+            ...mtu,
+            // with br_netfilter a container's call of its own published port never leaves the bridge: it must go back out of the same port
+            ...(config.icc ? (endpoint.bridgeNetfilter ? { port: { hairpin: true } } : {}) : { port: { isolated: true } }),
+            addrGenMode: 'none',
+          },
+          addresses: [],
+          sysctls: [],
         },
-        addresses: [],
-        sysctls: [],
       },
       inside: {
         ifname: endpoint.ifname,
