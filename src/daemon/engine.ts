@@ -46,6 +46,7 @@ import { tryReadSysctl } from '../sys/sysctl.ts'
 import type { DaemonConfig } from './config.ts'
 import { crashPoint } from './crash-point.ts'
 import { chooseDefaultBridge } from './default-bridge.ts'
+import { combine } from './outside.ts'
 import { collectWhenQuiet } from './quiet-memory.ts'
 import { systemInfo, versionFacts } from './system-info.ts'
 
@@ -118,6 +119,7 @@ async function build(config: DaemonConfig, log: Logger, onShutdown: () => void, 
       ownDevices: new Set([...controller.host.wantedNames(), ...markedLinks(rtnl)]),
     })
   const device = chooseDefaultBridge(rtnl, log)
+  const outside = combine([])
   const controller = new Controller({
     env: { store, rtnl, nft, conntrack, dns, reactor, clock, rng, log, netnsDir: `${config.execRoot}/netns` },
     config: { ...config.networking, defaultBridgeName: device },
@@ -126,6 +128,7 @@ async function build(config: DaemonConfig, log: Logger, onShutdown: () => void, 
     ephemeral: ephemeralPorts,
     hostUse,
     hostFile: () => ({ path: '/etc/hosts', text: readOptional('/etc/hosts') }),
+    ...outside,
   })
   done.push(async () => {
     // what containers that still run stand on stays
