@@ -1,0 +1,225 @@
+/**
+ * Endpoints of the networks that this host uses. A network is followed from the first use until a while after the last, so that a
+ * container that is replaced does not read everything again; networks that nobody here uses cost nothing.
+ */
+import type { Ip } from '../base/address.ts'
+import type { Clock } from '../base/ports.ts'
+import type { Store } from '../store/types.ts'
+import { Arrival } from './arrival.ts'
+import type { BadValues } from './bad-values.ts'
+import { decodeEndpoint, misplaced } from './decode.ts'
+import { CACHE_KEY, CLUSTER_KEY } from './keys.ts'
+import type { ClusterEndpoint, ClusterNetwork } from './model.ts'
+import type { ClusterStore, Listing, StoreEntry, StoreEvent, Version, Watch } from './store/types.ts'
+
+/** A network stays followed for so long after its last user here has gone. */
+const LINGER_MS = 5_000
+/** Others' endpoints that a store has lost are kept until their hosts have written them again. */
+const GRACE_MS = 60_000
+
+export interface EndpointTableOptions {
+  readonly store: ClusterStore
+  readonly cache: Store
+  readonly bad: BadValues
+  readonly clock: Clock
+  readonly hostId: string
+  readonly network: (id: string) => ClusterNetwork | undefined
+  /** This host holds the endpoint, whatever the store says. */
+  readonly isHeld: (endpointId: string) => boolean
+  /** `endpointId` undefined: many. */
+  readonly onChange: (networkId: string, endpointId: string | undefined) => void
+  /** The store has none, or another one, of an endpoint that this host holds. */
+  readonly onLost: (networkId: string) => void
+}
+
+interface Known {
+  readonly endpoint: ClusterEndpoint
+  readonly version?: Version
+}
+
+interface Followed {
+  readonly networkId: string
+  readonly endpoints: Map<string, Known>
+  readonly addresses: Map<Ip, string>
+  watch: Watch | undefined
+  users: number
+  isSynced: boolean
+  stopLinger: (() => void) | undefined
+  stopGrace: (() => void) | undefined
+}
+
+export class EndpointTable {
+  readonly #o: EndpointTableOptions
+  readonly #followed = new Map<string, Followed>()
+  readonly arrived = new Arrival()
+
+  constructor(options: EndpointTableOptions) {
+    this.#o = options
+  }
+
+  /** Begins to follow a network; call {@link unuse} as often. */
+  use(networkId: string): void {
+    const there = this.#followed.get(networkId)
+    if (there !== undefined) {
+      there.users++
+      there.stopLinger?.()
+      there.stopLinger = undefined
+      return
+    }
+    const followed: Followed = {
+      networkId,
+      endpoints: new Map(),
+      addresses: new Map(),
+      watch: undefined,
+      users: 1,
+      isSynced: false,
+      stopLinger: undefined,
+      stopGrace: undefined,
+    }
+    this.#followed.set(networkId, followed)
+    for (const [key, value] of this.#o.cache.list<string>(CACHE_KEY.endpoints(networkId))) {
+      const id = key.slice(CACHE_KEY.endpoints(networkId).length)
+      const decoded = decodeEndpoint(value, networkId, id)
+      if (decoded.ok) this.#set(followed, { endpoint: decoded.value })
+    }
+    followed.watch = this.#o.store.watch(CLUSTER_KEY.endpoints(networkId), {
+      onResync: (snapshot) => this.#resync(followed, snapshot),
+      onChange: (events) => {
+        for (const event of events) this.#apply(followed, event)
+      },
+    })
+  }
+
+  unuse(networkId: string): void {
+    const followed = this.#followed.get(networkId)
+    if (followed === undefined || --followed.users > 0) return
+    followed.stopLinger = this.#o.clock.after(LINGER_MS, () => this.#stop(followed))
+  }
+
+  close(): void {
+    for (const followed of this.#followed.values()) {
+      followed.stopLinger?.()
+      followed.stopGrace?.()
+      followed.watch?.close()
+    }
+    this.#followed.clear()
+  }
+
+  /** Networks that are followed. */
+  used(): readonly string[] {
+    return [...this.#followed.keys()]
+  }
+
+  isSynced(networkId: string): boolean {
+    return this.#followed.get(networkId)?.isSynced ?? false
+  }
+
+  list(networkId: string): readonly ClusterEndpoint[] {
+    return [...(this.#followed.get(networkId)?.endpoints.values() ?? [])].map(({ endpoint }) => endpoint)
+  }
+
+  get(networkId: string, endpointId: string): ClusterEndpoint | undefined {
+    return this.#followed.get(networkId)?.endpoints.get(endpointId)?.endpoint
+  }
+
+  versionOf(networkId: string, endpointId: string): Version | undefined {
+    return this.#followed.get(networkId)?.endpoints.get(endpointId)?.version
+  }
+
+  isTaken(networkId: string, ip: Ip): boolean {
+    return this.#followed.get(networkId)?.addresses.has(ip) ?? false
+  }
+
+  #stop(followed: Followed): void {
+    followed.watch?.close()
+    followed.stopGrace?.()
+    this.#followed.delete(followed.networkId)
+    for (const id of followed.endpoints.keys()) this.#o.cache.remove(CACHE_KEY.endpoint(followed.networkId, id))
+    this.#o.onChange(followed.networkId, undefined)
+  }
+
+  #resync(followed: Followed, snapshot: Listing): void {
+    const there = new Set(snapshot.entries.map(({ key }) => key))
+    const missing = [...followed.endpoints.keys()].filter((id) => !there.has(CLUSTER_KEY.endpoint(followed.networkId, id)))
+    const lostOwn = missing.some((id) => this.#o.isHeld(id))
+    for (const id of missing) {
+      const known = followed.endpoints.get(id) as Known
+      if (lostOwn) followed.endpoints.set(id, { endpoint: known.endpoint })
+      else this.#delete(followed, id)
+    }
+    if (lostOwn) {
+      followed.stopGrace?.()
+      followed.stopGrace = this.#o.clock.after(GRACE_MS, () => this.#endGrace(followed))
+    }
+    for (const entry of snapshot.entries) this.#put(followed, entry, true)
+    followed.isSynced = true
+    this.arrived.all()
+    this.#o.onChange(followed.networkId, undefined)
+    this.#o.onLost(followed.networkId)
+  }
+
+  #endGrace(followed: Followed): void {
+    for (const [id, known] of [...followed.endpoints]) {
+      if (known.version !== undefined || this.#o.isHeld(id)) continue
+      this.#delete(followed, id)
+      this.#o.onChange(followed.networkId, id)
+    }
+  }
+
+  #apply(followed: Followed, event: StoreEvent): void {
+    if (event.kind === 'put') this.#put(followed, event, false)
+    else {
+      const id = event.key.slice(CLUSTER_KEY.endpoints(followed.networkId).length)
+      const known = followed.endpoints.get(id)
+      if (known !== undefined) {
+        this.#delete(followed, id)
+        this.#o.onChange(followed.networkId, id)
+        if (this.#o.isHeld(id)) this.#o.onLost(followed.networkId)
+      }
+      this.#o.bad.forget(event.key)
+    }
+    this.arrived.note(event.key, event.kind === 'put' ? event.version : undefined)
+  }
+
+  #put(followed: Followed, entry: StoreEntry, quiet: boolean): void {
+    const { networkId } = followed
+    const id = entry.key.slice(CLUSTER_KEY.endpoints(networkId).length)
+    if (followed.endpoints.get(id)?.version === entry.version) return
+    const decoded = decodeEndpoint(entry.value, networkId, id)
+    const network = this.#o.network(networkId)
+    const why = decoded.ok ? (network === undefined ? undefined : misplaced(decoded.value, network)) : decoded.why
+    if (!decoded.ok || why !== undefined) {
+      this.#o.bad.note(entry.key, why ?? '')
+      return
+    }
+    this.#o.bad.forget(entry.key)
+    // whoever has the address now has it alone: what the store had lost and somebody else was given is gone
+    for (const ip of [decoded.value.ipv4, decoded.value.ipv6]) {
+      const other = ip === '' ? undefined : followed.addresses.get(ip)
+      if (other === undefined || other === id || followed.endpoints.get(other)?.version !== undefined) continue
+      this.#delete(followed, other)
+      if (!quiet) this.#o.onChange(networkId, other)
+    }
+    this.#set(followed, { endpoint: decoded.value, version: entry.version })
+    this.#o.cache.put(CACHE_KEY.endpoint(networkId, id), entry.value)
+    if (!quiet) this.#o.onChange(networkId, id)
+  }
+
+  #set(followed: Followed, known: Known): void {
+    this.#unindex(followed, known.endpoint.id)
+    followed.endpoints.set(known.endpoint.id, known)
+    for (const ip of [known.endpoint.ipv4, known.endpoint.ipv6]) if (ip !== '') followed.addresses.set(ip, known.endpoint.id)
+  }
+
+  #delete(followed: Followed, id: string): void {
+    this.#unindex(followed, id)
+    followed.endpoints.delete(id)
+    this.#o.cache.remove(CACHE_KEY.endpoint(followed.networkId, id))
+  }
+
+  #unindex(followed: Followed, id: string): void {
+    const old = followed.endpoints.get(id)?.endpoint
+    for (const ip of [old?.ipv4, old?.ipv6])
+      if (ip !== undefined && ip !== '' && followed.addresses.get(ip) === id) followed.addresses.delete(ip)
+  }
+}

@@ -1,0 +1,166 @@
+/**
+ * This host's own membership: a record that stays until the host is evicted, and a lease that says that its engine lives. A lease that ends
+ * frees nothing. Losing it, the record, or the store is answered by joining again, for as long as the engine runs.
+ */
+import type { Cidr } from '../base/address.ts'
+import { messageOf, NetError } from '../base/errors.ts'
+import type { Clock, Logger } from '../base/ports.ts'
+import type { Advertise } from './advertise.ts'
+import type { HostTable } from './host-table.ts'
+import { CLUSTER_KEY } from './keys.ts'
+import type { Check, ClusterStore, Lease, Version } from './store/types.ts'
+
+const FIRST_PAUSE_MS = 250
+const LONGEST_PAUSE_MS = 15_000
+
+export interface MembershipOptions {
+  readonly store: ClusterStore
+  readonly hosts: HostTable
+  readonly clock: Clock
+  readonly log: Logger
+  readonly hostId: string
+  readonly hostName: string
+  readonly advertise: Advertise
+  readonly version: string
+  readonly instance: string
+  readonly leaseSeconds: number
+  /** Subnets that this host routes to. */
+  readonly routes: () => readonly Cidr[]
+  /** The host has joined (again): what it holds is to be compared with the store. */
+  readonly onJoined: () => void
+}
+
+export class Membership {
+  readonly #o: MembershipOptions
+  readonly #started: number
+  readonly #stopping = new AbortController()
+  #lease: Lease | undefined
+  #version: Version | undefined
+  #joining: Promise<void> | undefined
+  #hasWarned = false
+
+  constructor(options: MembershipOptions) {
+    this.#o = options
+    this.#started = options.clock.now()
+  }
+
+  /** Part of each transaction that claims something: fails once this host was evicted, so that what was freed is not used again unseen. */
+  check(): Check {
+    if (this.#version === undefined) throw new NetError('unavailable', this.#awayText())
+    return { key: CLUSTER_KEY.host(this.#o.hostId), version: this.#version }
+  }
+
+  get isJoined(): boolean {
+    return this.#version !== undefined && this.#lease !== undefined && !this.#lease.ended()
+  }
+
+  /** The lease that this host's short-lived keys hang on. */
+  get lease(): Lease | undefined {
+    return this.#lease?.ended() ? undefined : this.#lease
+  }
+
+  /** Joins and stays: tries again, with growing pauses, until it works or {@link close} is called. Resolves when joined. Never rejects. */
+  join(): Promise<void> {
+    this.#joining ??= this.#joinUntilDone().finally(() => {
+      this.#joining = undefined
+    })
+    return this.#joining
+  }
+
+  /** Somebody has changed or deleted this host's record. */
+  recordChanged(): void {
+    if (this.#stopping.signal.aborted || this.#joining !== undefined || this.#version === undefined) return
+    const now = this.#o.hosts.versionOf(this.#o.hostId)
+    if (now === this.#version) return
+    this.#version = undefined
+    this.#o.log.warn('the record of this host in the cluster was changed or removed by another member; joining again')
+    void this.join()
+  }
+
+  /** A transaction has shown that the record is not ours any more. */
+  async rejoin(): Promise<void> {
+    this.#version = undefined
+    await this.join()
+  }
+
+  /** Another engine holds the lease under this host's identity. */
+  noteLease(instance: string | undefined): void {
+    if (instance === undefined || instance === this.#o.instance || !this.isJoined || this.#hasWarned) return
+    this.#hasWarned = true
+    this.#o.log.error('another engine runs under the identity of this host: were its files copied from here?', { hostId: this.#o.hostId })
+  }
+
+  /** Leaves: the host is down at once instead of when the lease would have ended. What it holds stays its own. */
+  async close(): Promise<void> {
+    this.#stopping.abort(new NetError('unavailable', 'the engine is stopping'))
+    await this.#joining?.catch(() => {})
+    await this.#lease?.revoke()
+  }
+
+  async #joinUntilDone(): Promise<void> {
+    const { signal } = this.#stopping
+    for (let pause = FIRST_PAUSE_MS; !signal.aborted; pause = Math.min(pause * 2, LONGEST_PAUSE_MS)) {
+      try {
+        await this.#joinOnce()
+        if (signal.aborted) return
+        this.#o.log.info('member of the cluster', { name: this.#o.hostName, address: this.#o.advertise.address })
+        this.#o.onJoined()
+        return
+      } catch (error) {
+        this.#o.log.warn('cannot join the cluster yet', { error: messageOf(error) })
+      }
+      await this.#o.clock.sleep(pause, signal).catch(() => {})
+    }
+  }
+
+  async #joinOnce(): Promise<void> {
+    const { store, hostId, instance } = this.#o
+    if (this.#lease === undefined || this.#lease.ended()) {
+      const lease = await store.lease(this.#o.leaseSeconds, (why) => this.#leaseLost(lease, why))
+      this.#lease = lease
+    }
+    const { lease } = this
+    if (lease === undefined) throw new NetError('unavailable', 'the lease of this host ended while it joined')
+    const key = CLUSTER_KEY.host(hostId)
+    for (let attempt = 0; attempt < 5; attempt++) {
+      const before = await store.get(key)
+      const result = await store.txn({
+        checks: [before === undefined ? { key, absent: true } : { key, version: before.version }],
+        puts: [
+          { key, value: this.#record() },
+          { key: CLUSTER_KEY.lease(hostId), value: instance, lease },
+        ],
+      })
+      if (!result.ok) continue
+      this.#version = result.versions.get(key)
+      return
+    }
+    throw new NetError('busy', `the record of host ${hostId} is changed by others all the time`)
+  }
+
+  #record(): string {
+    const { hostId, hostName, advertise, version, instance } = this.#o
+    return JSON.stringify({
+      id: hostId,
+      name: hostName.slice(0, 255),
+      address: advertise.address,
+      port: advertise.port,
+      version,
+      started: this.#started,
+      instance,
+      routes: this.#o.routes().slice(0, 256),
+    })
+  }
+
+  #leaseLost(lease: Lease, why: string): void {
+    if (this.#stopping.signal.aborted || (this.#lease !== undefined && this.#lease !== lease)) return
+    this.#lease = undefined
+    this.#o.log.warn('the lease of this host in the cluster has ended: others see it as down; joining again', { why })
+    void this.join()
+  }
+
+  #awayText(): string {
+    const { url, error } = this.#o.store.status()
+    return `the cluster store ${url} cannot be reached${error === '' ? '' : ` (${error})`}: containers and networks go on, changes have to wait until it answers`
+  }
+}
