@@ -1,0 +1,450 @@
+/** The calling side of the plugin protocol against a plugin in Python: discovery, handshake, retries, faults. */
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, afterEach, beforeEach, test } from 'node:test'
+import type { Cidr, Ip } from '../../src/base/address.ts'
+import { systemClock } from '../../src/base/clock.ts'
+import type { NetError } from '../../src/base/errors.ts'
+import { type Clock, silentLogger } from '../../src/base/ports.ts'
+import { systemRng } from '../../src/base/rng.ts'
+import type { Authority, EndpointFinal } from '../../src/drivers/authority.ts'
+import type { NetworkDraft } from '../../src/drivers/types.ts'
+import type { Network } from '../../src/model/network.ts'
+import type { PluginDirs } from '../../src/remote/discovery.ts'
+import { createRemoteDrivers, type RemoteDrivers } from '../../src/remote/remote-drivers.ts'
+import { isolate } from '../../testkit/isolated.ts'
+import { type PythonPlugin, startPlugin } from './python-plugin.ts'
+
+isolate()
+
+/** Time that passes a hundred times as fast in pauses, as it is elsewhere; what was slept is noted in the units of the caller. */
+function quickClock(): Clock & { readonly slept: number[] } {
+  const slept: number[] = []
+  let skipped = 0
+  return {
+    slept,
+    now: () => systemClock.now() + skipped,
+    sleep: async (ms, signal) => {
+      slept.push(ms)
+      skipped += ms
+      await systemClock.sleep(ms / 100, signal)
+    },
+    after: (ms, fn) => systemClock.after(ms / 10, fn),
+  }
+}
+
+const NETWORK_ID = 'ab'.repeat(32)
+const ENDPOINT_ID = 'cd'.repeat(32)
+
+function draft(change: Partial<NetworkDraft> = {}): NetworkDraft {
+  return { id: NETWORK_ID, name: 'net1', enableIpv4: true, enableIpv6: false, internal: false, options: {}, subnets: [], ...change }
+}
+
+function network(change: Partial<Network> = {}): Network {
+  return {
+    id: NETWORK_ID,
+    name: 'net1',
+    created: '',
+    driver: 'pyplug',
+    scope: 'local',
+    enableIpv4: true,
+    enableIpv6: false,
+    internal: false,
+    attachable: false,
+    ingress: false,
+    configOnly: false,
+    configFrom: '',
+    ipamDriver: 'default',
+    ipamOptions: null,
+    pools: [{ subnet: '10.77.0.0/24' as Cidr, gateway: '10.77.0.1' as Ip, aux: {} }],
+    options: { colour: 'blue' },
+    labels: {},
+    predefined: false,
+    ...change,
+  }
+}
+
+function endpoint(change: Partial<EndpointFinal> = {}): EndpointFinal {
+  return {
+    endpointId: ENDPOINT_ID,
+    containerId: 'ef'.repeat(32),
+    containerName: 'c1',
+    hostname: 'c1',
+    sandboxId: '12'.repeat(32),
+    sandboxKey: '/run/none',
+    settings: {},
+    dnsNames: ['c1'],
+    ports: [{ proto: 'tcp', containerPort: 80, hostIp: '', hostPort: 8080 }],
+    exposed: [{ proto: 'udp', port: 53 }],
+    ipv4: '10.77.0.2' as Ip,
+    ipv6: '',
+    mac: '',
+    data: {},
+    ...change,
+  }
+}
+
+let dir: string
+let dirs: PluginDirs
+let clock: ReturnType<typeof quickClock>
+let drivers: RemoteDrivers
+let plugins: PythonPlugin[] = []
+const folders: string[] = []
+
+beforeEach(() => {
+  dir = mkdtempSync(join(tmpdir(), 'causeway-plugin-'))
+  folders.push(dir)
+  for (const name of ['sockets', 'specs', 'memory']) mkdirSync(`${dir}/${name}`)
+  dirs = { sockets: [`${dir}/sockets`], specs: [`${dir}/specs`] }
+  clock = quickClock()
+  drivers = createRemoteDrivers({ log: silentLogger, clock, rng: systemRng, pluginDirs: dirs, callTimeoutMs: 5000 })
+})
+
+afterEach(async () => {
+  drivers.close()
+  for (const plugin of plugins) await plugin.kill()
+  plugins = []
+  spawnSync('sh', ['-c', `ip -o link | grep -oE ' p[bvc][0-9a-f]{10}' | xargs -rn1 ip link del 2>/dev/null`])
+})
+
+after(() => {
+  for (const folder of folders) rmSync(folder, { recursive: true, force: true })
+})
+
+async function plugin(...flags: string[]): Promise<PythonPlugin> {
+  const started = await startPlugin(`${dir}/sockets/pyplug.sock`, `${dir}/memory`, ...flags)
+  plugins.push(started)
+  return started
+}
+
+const links = () => spawnSync('ip', ['-o', 'link'], { encoding: 'utf8' }).stdout
+const authority = (driver = 'pyplug', ipam = 'default') => drivers.authorityFor(driver, ipam) as Authority
+
+test('find: a socket named after the plugin, the handshake, and what it implements', async () => {
+  const p = await plugin('--scope', 'global')
+  assert.deepEqual(await drivers.find('pyplug'), { network: true, ipam: true, scope: 'global' })
+  assert.equal(drivers.driver('pyplug').scope, 'global')
+  const [first] = p.calls()
+  assert.deepEqual([first?.method, first?.body, first?.accept], ['Plugin.Activate', null, 'application/vnd.docker.plugins.v1.2+json'])
+})
+
+test('find: a folder of its own, a .spec and a .json file lead to the plugin', async () => {
+  mkdirSync(`${dir}/sockets/deep`)
+  plugins.push(await startPlugin(`${dir}/sockets/deep/deep.sock`, `${dir}/memory`))
+  assert.equal((await drivers.find('deep')).network, true)
+  const tcp = await startPlugin('127.0.0.1:0', `${dir}/memory`)
+  plugins.push(tcp)
+  writeFileSync(`${dir}/specs/speced.spec`, `tcp://127.0.0.1:${tcp.said}\n`)
+  assert.equal((await drivers.find('speced')).ipam, true)
+  mkdirSync(`${dir}/specs/jsoned`)
+  writeFileSync(`${dir}/specs/jsoned/jsoned.json`, JSON.stringify({ Name: 'jsoned', Addr: `http://127.0.0.1:${tcp.said}` }))
+  assert.equal((await drivers.find('jsoned')).ipam, true)
+})
+
+test('find: TLS with a CA is verified, and refused when the certificate is somebody else’s', async () => {
+  const cert = (name: string) => [`${dir}/${name}.crt`, `${dir}/${name}.key`] as const
+  for (const name of ['right', 'wrong']) {
+    const [crt, key] = cert(name)
+    const made = spawnSync('openssl', [
+      ...['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2', '-subj', '/CN=localhost'],
+      ...['-addext', 'subjectAltName=IP:127.0.0.1,DNS:localhost', '-keyout', key, '-out', crt],
+    ])
+    assert.equal(made.status, 0, made.stderr.toString())
+  }
+  const tcp = await startPlugin('127.0.0.1:0', `${dir}/memory`, '--tls', ...cert('right'))
+  plugins.push(tcp)
+  const spec = (ca: string) => JSON.stringify({ Name: 'x', Addr: `https://127.0.0.1:${tcp.said}`, TLSConfig: { CAFile: cert(ca)[0] } })
+  writeFileSync(`${dir}/specs/trusted.json`, spec('right'))
+  writeFileSync(`${dir}/specs/foreign.json`, spec('wrong'))
+  assert.equal((await drivers.find('trusted')).network, true)
+  await assert.rejects(drivers.find('foreign'), (e: NetError) => e.code === 'unavailable' && /certificate/.test(e.message))
+})
+
+test('find: an unknown plugin is looked for with 1, 2, 4 and 8 s between, then not found', async () => {
+  await assert.rejects(drivers.find('nobody'), (e: NetError) => e.code === 'not-found' && e.message === 'plugin "nobody" not found')
+  assert.deepEqual(clock.slept, [1000, 2000, 4000, 8000])
+})
+
+test('find: a host without any plugin folder answers at once', async () => {
+  const none = createRemoteDrivers({ log: silentLogger, clock, rng: systemRng, pluginDirs: { sockets: [`${dir}/no`], specs: [] } })
+  await assert.rejects(none.find('nobody'), { message: 'plugin "nobody" not found' })
+  await assert.rejects(none.find('../../etc/passwd'), { message: 'plugin "../../etc/passwd" not found' })
+  assert.deepEqual(clock.slept, [])
+})
+
+test('find: a plugin that comes up meanwhile is found', async () => {
+  const found = drivers.find('pyplug')
+  await plugin()
+  assert.equal((await found).network, true)
+})
+
+test('find: answers that are no handshake are refused, and name what came', async () => {
+  const p = await plugin()
+  p.faults({ 'Plugin.Activate': { raw: '<html>' } })
+  await assert.rejects(drivers.find('pyplug'), (e: NetError) => e.code === 'internal' && /no JSON: <html>/.test(e.message))
+  p.faults({ 'Plugin.Activate': { body: { Implements: ['VolumeDriver'] } } })
+  await assert.rejects(drivers.find('pyplug'), /implements neither NetworkDriver nor IpamDriver, only VolumeDriver/)
+})
+
+test('find: a scope that is neither local nor global is refused', async () => {
+  const p = await plugin()
+  p.faults({ 'NetworkDriver.GetCapabilities': { body: { Scope: 'swarm' } } })
+  await assert.rejects(drivers.find('pyplug'), { message: `invalid capability: expecting 'local' or 'global', got swarm` })
+})
+
+test('a network and an endpoint: the calls, their bodies, and what the driver makes of the answers', async () => {
+  const p = await plugin()
+  await drivers.find('pyplug')
+  const a = authority()
+  assert.deepEqual(await a.grantNetwork?.(draft(), [], {}), {})
+  await a.createNetwork?.(network())
+  assert.deepEqual(p.calls('NetworkDriver.CreateNetwork')[0]?.body, {
+    NetworkID: NETWORK_ID,
+    Options: {
+      'com.docker.network.enable_ipv4': true,
+      'com.docker.network.enable_ipv6': false,
+      'com.docker.network.generic': { colour: 'blue' },
+    },
+    IPv4Data: [{ AddressSpace: 'LocalDefault', Pool: '10.77.0.0/24', Gateway: '10.77.0.1/24', AuxAddresses: {} }],
+    IPv6Data: [],
+  })
+  const data = (await a.createEndpoint?.(network(), endpoint())) ?? {}
+  assert.deepEqual(p.calls('NetworkDriver.CreateEndpoint')[0]?.body, {
+    NetworkID: NETWORK_ID,
+    EndpointID: ENDPOINT_ID,
+    Interface: { Address: '10.77.0.2/24', AddressIPv6: '', MacAddress: '' },
+    Options: {
+      'com.docker.network.endpoint.exposedports': [{ Proto: 17, Port: 53 }],
+      'com.docker.network.portmap': [{ Proto: 6, IP: '', Port: 80, HostIP: '', HostPort: 8080, HostPortEnd: 8080 }],
+    },
+  })
+  const driver = drivers.driver('pyplug')
+  const wanted = driver.endpointWanted(network(), {
+    id: ENDPOINT_ID,
+    ifname: 'plug0',
+    hostIfname: '',
+    mac: '',
+    ipv4: '10.77.0.2' as Ip,
+    ipv6: '',
+    linkLocalIps: [],
+    sysctls: [],
+    netnsFd: -1,
+    data,
+  })
+  assert.deepEqual(wanted.plug, { kind: 'taken', hostIfname: 'pccdcdcdcdcd' })
+  assert.deepEqual(
+    wanted.inside.addresses.map(({ address }) => address),
+    ['10.77.0.2/24'],
+  )
+  assert.deepEqual(wanted.inside.routes, [{ family: 4, dst: '198.18.7.0/24', dev: 'plug0', scope: 'link' }])
+  assert.deepEqual(driver.gatewayOf(network(), data), { ipv4: '10.77.0.1', ipv6: '' })
+  assert.equal(driver.usesGatewayBridge?.(network(), data), false)
+  assert.equal(driver.ifacePrefix?.(network(), data), 'plug')
+  assert.match(links(), /pccdcdcdcdcd/)
+  await a.activateEndpoint?.(network(), endpoint({ data }))
+  await a.removeEndpoint?.(network(), ENDPOINT_ID, data)
+  assert.doesNotMatch(links(), /p[vc]cdcd/)
+  await a.removeNetwork?.(network(), false)
+  assert.doesNotMatch(links(), /pbabab/)
+  const order = p.calls().map(({ method }) => method.split('.')[1])
+  assert.deepEqual(order.slice(2), [
+    ...['CreateNetwork', 'CreateEndpoint', 'Join', 'ProgramExternalConnectivity'],
+    ...['RevokeExternalConnectivity', 'Leave', 'DeleteEndpoint', 'DeleteNetwork'],
+  ])
+  // both removals may come again after a crash
+  await a.removeEndpoint?.(network(), ENDPOINT_ID, data)
+  await a.removeNetwork?.(network(), false)
+})
+
+test('a driver of global scope chooses for the whole cluster, and a gateway bridge serves what has no gateway', async () => {
+  const p = await plugin('--scope', 'global', '--no-gateway')
+  const manager = createRemoteDrivers({ log: silentLogger, clock, rng: systemRng, pluginDirs: dirs, isManager: true })
+  await manager.find('pyplug')
+  const a = manager.authorityFor('pyplug', 'default') as Authority
+  const made = network({ scope: 'global' })
+  const allocated = await a.createNetwork?.(made)
+  assert.deepEqual(p.calls('NetworkDriver.CreateNetwork')[0]?.body.Options['com.docker.network.generic'], {
+    colour: 'blue',
+    'plugin.allocated': '77',
+  })
+  const data = (await a.createEndpoint?.(made, endpoint())) ?? {}
+  assert.equal(manager.driver('pyplug').usesGatewayBridge?.(made, data), true)
+  await a.activateEndpoint?.(made, endpoint({ data }))
+  assert.equal(p.calls('NetworkDriver.ProgramExternalConnectivity').length, 0)
+  await a.removeEndpoint?.(made, ENDPOINT_ID, data)
+  await a.removeNetwork?.({ ...made, data: allocated ?? {} }, false)
+  assert.equal(p.calls('NetworkDriver.FreeNetwork').length, 1)
+  await manager.discover({ address: '192.0.2.7', self: false }, true)
+  assert.deepEqual(p.calls('NetworkDriver.DiscoverNew')[0]?.body, {
+    DiscoveryType: 1,
+    DiscoveryData: { Address: '192.0.2.7', BindAddress: '', Self: false },
+  })
+})
+
+test('IPAM of a plugin under a built-in driver: pools, gateway, auxiliary and endpoint addresses, and all of it given back', async () => {
+  const p = await plugin('--only', 'ipam')
+  assert.deepEqual(await drivers.find('pyplug'), { network: false, ipam: true, scope: 'local' })
+  const a = authority('bridge', 'pyplug')
+  const grant = await a.grantNetwork?.(draft(), [{ subnet: '10.51.0.0/24', aux: { router: '10.51.0.9' } }], { zone: 'a' })
+  assert.deepEqual(grant?.pools, [{ subnet: '10.51.0.0/24', gateway: '10.51.0.1', aux: { router: '10.51.0.9' } }])
+  assert.deepEqual(p.calls('IpamDriver.RequestPool')[0]?.body, {
+    AddressSpace: 'here',
+    Pool: '10.51.0.0/24',
+    SubPool: '',
+    Options: { zone: 'a' },
+    V6: false,
+  })
+  const made = network({ driver: 'bridge', ipamDriver: 'pyplug', pools: grant?.pools ?? [], data: grant?.data ?? {} })
+  const got = await a.grantEndpoint?.(made, endpoint())
+  assert.equal(got?.ipv4, '10.51.0.2')
+  assert.deepEqual(p.calls('IpamDriver.RequestAddress').at(-1)?.body.Options, { 'com.docker.network.endpoint.name': 'c1' })
+  await assert.rejects(async () => a.grantEndpoint?.(made, endpoint({ settings: { ipv4: '10.51.0.2' } })), {
+    message: 'remote: address is taken',
+  })
+  assert.equal(await a.createEndpoint?.(made, endpoint()), undefined)
+  await a.removeEndpoint?.(made, ENDPOINT_ID, got?.data ?? {})
+  assert.equal((await a.grantEndpoint?.(made, endpoint({ settings: { ipv4: '10.51.0.2' } })))?.ipv4, '10.51.0.2')
+  await a.removeEndpoint?.(made, ENDPOINT_ID, got?.data ?? {})
+  await a.removeNetwork?.(made, false)
+  assert.deepEqual(p.state().pools, {})
+})
+
+test('IPAM: subnets that the host uses are held, refused and given back until a free one comes', async () => {
+  const p = await plugin()
+  const choosy = createRemoteDrivers({
+    log: silentLogger,
+    clock,
+    rng: systemRng,
+    pluginDirs: dirs,
+    isUsedByHost: (subnet) => /^10\.50\.[012]\.0\/24$/.test(subnet),
+  })
+  await choosy.find('pyplug')
+  const grant = await choosy.authorityFor('bridge', 'pyplug')?.grantNetwork?.(draft(), [], {})
+  assert.equal(grant?.pools?.[0]?.subnet, '10.50.3.0/24')
+  assert.deepEqual(Object.keys(p.state().pools), ['10.50.3.0/24'])
+})
+
+test('IPAM that keeps nothing is told everything again after a restart, with MACs', async () => {
+  const first = await plugin('--replay')
+  await drivers.find('pyplug')
+  const a = authority('bridge', 'pyplug')
+  const grant = await a.grantNetwork?.(draft({ enableIpv6: true }), [], {})
+  const made = network({ driver: 'bridge', ipamDriver: 'pyplug', enableIpv6: true, pools: grant?.pools ?? [], data: grant?.data ?? {} })
+  const got = await a.grantEndpoint?.(made, endpoint())
+  assert.match(got?.mac ?? '', /^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/)
+  const before = first.state()
+  await first.kill()
+  const again = createRemoteDrivers({ log: silentLogger, clock, rng: systemRng, pluginDirs: dirs })
+  await again.authorityFor('bridge', 'pyplug')?.restore?.([made], [{ network: made, endpoint: endpoint({ data: got?.data ?? {} }) }])
+  const second = await plugin('--replay')
+  await until(() => JSON.stringify(second.state()) === JSON.stringify(before), 'the replay')
+  again.close()
+})
+
+test('faults: an error in the answer, an error status, nonsense and wrong values are said and leave nothing', async () => {
+  const p = await plugin()
+  await drivers.find('pyplug')
+  const a = authority('pyplug', 'pyplug')
+  const cases: [string, object, RegExp][] = [
+    ['IpamDriver.RequestPool', { body: { Error: 'sold out' } }, /^remote: sold out$/],
+    ['IpamDriver.RequestPool', { body: { PoolID: 'p', Pool: 'bogus' } }, /answered Pool "bogus"/],
+    ['IpamDriver.RequestAddress', { body: { Address: 'bogus' } }, /answered Address "bogus"/],
+    ['IpamDriver.RequestAddress', { status: 500, body: { Err: 'broken' } }, /^IpamDriver.RequestAddress: broken$/],
+  ]
+  for (const [method, fault, text] of cases) {
+    p.faults({ [method]: fault })
+    await assert.rejects(async () => a.grantNetwork?.(draft(), [], {}), says(text))
+    p.faults({})
+    await until(() => Object.keys(p.state().pools ?? {}).length === 0, `pools after ${method}`)
+  }
+  const b = authority()
+  p.faults({ 'NetworkDriver.CreateNetwork': { status: 500, raw: 'plain words' } })
+  await assert.rejects(async () => b.createNetwork?.(network()), { message: 'NetworkDriver.CreateNetwork: plain words' })
+  p.faults({})
+  await b.createNetwork?.(network())
+  const wrong: [string, object, RegExp][] = [
+    ['NetworkDriver.CreateEndpoint', { body: { Err: 'no' } }, /^remote: no$/],
+    ['NetworkDriver.Join', { raw: '[1]' }, /answered \[1\], expected an object/],
+    ['NetworkDriver.Join', { body: { Gateway: 'nowhere' } }, /unable to parse Gateway "nowhere"/],
+    ['NetworkDriver.Join', { body: { StaticRoutes: [{ Destination: 'x' }] } }, /invalid CIDR address: x/],
+    [
+      'NetworkDriver.CreateEndpoint',
+      { body: { Interface: { Address: '10.77.0.9/24' } } },
+      /^driver modified interface address: .*10\.77\.0\.2\/24.*10\.77\.0\.9/,
+    ],
+  ]
+  for (const [method, fault, text] of wrong) {
+    p.faults({ [method]: fault })
+    await assert.rejects(async () => b.createEndpoint?.(network(), endpoint()), says(text))
+    assert.doesNotMatch(links(), /p[vc]cdcd/, method)
+  }
+})
+
+test('faults: a slow plugin ends the call in time, and what it made after all is taken back', async () => {
+  const p = await plugin()
+  const hasty = createRemoteDrivers({ log: silentLogger, clock, rng: systemRng, pluginDirs: dirs, callTimeoutMs: 3000 })
+  await hasty.find('pyplug')
+  const a = hasty.authorityFor('pyplug', 'default') as Authority
+  await a.createNetwork?.(network())
+  p.faults({ 'NetworkDriver.CreateEndpoint': { delay: 0.8, times: 1 } })
+  await assert.rejects(
+    async () => a.createEndpoint?.(network(), endpoint()),
+    (e: NetError) =>
+      e.code === 'unavailable' &&
+      /NetworkDriver.CreateEndpoint: plugin "pyplug" at unix:.* does not answer: no answer within 3 s/.test(e.message),
+  )
+  // the delete may not overtake the create that is still on its way
+  await until(() => p.calls('NetworkDriver.DeleteEndpoint').length > 0, 'the endpoint to be taken back')
+  await until(() => Object.keys(p.state().endpoints).length === 0 && !/p[vc]cdcd/.test(links()), 'nothing to be left')
+  hasty.close()
+})
+
+test('faults: a broken connection is tried again; a plugin that comes back is asked anew', async () => {
+  const p = await plugin()
+  await drivers.find('pyplug')
+  p.faults({ 'NetworkDriver.CreateNetwork': { drop: true, times: 2 } })
+  await authority().createNetwork?.(network())
+  assert.deepEqual(clock.slept, [1000, 2000])
+  p.faults({ 'NetworkDriver.CreateEndpoint': { die: true, times: 1 } })
+  const creating = authority().createEndpoint?.(network(), endpoint())
+  await until(() => p.hasEnded(), 'the plugin to die')
+  const second = await plugin()
+  assert.equal((await creating)?.['srcName'], 'pccdcdcdcdcd')
+  assert.equal(second.calls('NetworkDriver.Join').length, 1)
+})
+
+test('faults: without its plugin a network is removed by force only, at once', async () => {
+  const p = await plugin()
+  await drivers.find('pyplug')
+  const a = authority()
+  await a.createNetwork?.(network())
+  await p.kill()
+  await assert.rejects(
+    async () => a.removeEndpoint?.(network(), ENDPOINT_ID, {}),
+    (e: NetError) => e.code === 'unavailable',
+  )
+  await assert.rejects(
+    async () => a.removeNetwork?.(network(), false),
+    (e: NetError) => e.code === 'unavailable',
+  )
+  await a.removeNetwork?.(network(), true)
+  assert.deepEqual(clock.slept, [])
+})
+
+const says = (text: RegExp) => (error: Error) => text.test(error.message)
+
+async function until(isTrue: () => boolean, what: string): Promise<void> {
+  const end = Date.now() + 10_000
+  for (;;) {
+    try {
+      if (isTrue()) return
+    } catch {
+      // not written yet
+    }
+    if (Date.now() > end) throw new Error(`waited 10 s for ${what}`)
+    await new Promise((resolve) => setTimeout(resolve, 20))
+  }
+}
