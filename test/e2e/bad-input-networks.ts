@@ -3,7 +3,7 @@ import { row, starting, type WrongRequest } from './bad-input-world.ts'
 
 const LABEL = 'com.docker.network.'
 const OVERLAY =
-  'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.'
+  'an overlay network needs the store that its hosts share: start etcd or Consul and then every engine with --cluster-store etcd://HOST:2379 (or consul://HOST:8500) and --cluster-advertise ADDRESS:2377'
 const OPERATOR =
   'configuration network can only contain network specific fields. Network operator fields like [ ingress | internal | attachable | scope ] are not supported.'
 
