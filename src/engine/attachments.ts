@@ -43,7 +43,8 @@ export class Attachments {
     })
   }
 
-  info(e: EndpointRecord): EndpointInfo {
+  /** `name` is the endpoint's own, when it is not the container's. */
+  info(e: EndpointRecord, name?: string): EndpointInfo {
     const network = this.#networks.find(e.networkId)
     const lengthOf = (family: 4 | 6, ip: string) => {
       const pool = network && ip !== '' ? poolOf(network, family) : undefined
@@ -66,6 +67,7 @@ export class Attachments {
       gateway6: gateways.ipv6,
       dnsNames: e.dnsNames,
       gwPriority: e.settings.gwPriority ?? 0,
+      ...(name === undefined ? {} : { name }),
     }
   }
 

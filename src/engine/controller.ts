@@ -24,14 +24,14 @@ import { checkEndpointSettings } from './endpoint-rules.ts'
 import type { Environment, NetworkingConfig } from './environment.ts'
 import { Firewall } from './firewall.ts'
 import { Forwarding } from './forwarding.ts'
-import { GatewayBridge } from './gateway-bridge.ts'
+import { GatewayBridge, gatewayEndpointName } from './gateway-bridge.ts'
 import { HostKernel } from './host-kernel.ts'
 import { HostRoutes } from './host-routes.ts'
 import { LegacyLinks } from './legacy-links.ts'
 import { LiveChanges } from './live-changes.ts'
 import { Networks, type PrepareOptions } from './networks.ts'
 import { PortMapper, type SocketTable } from './port-mapper.ts'
-import { KEY, type SandboxRecord } from './records.ts'
+import { type EndpointRecord, KEY, type SandboxRecord } from './records.ts'
 import { SandboxFiles } from './sandbox-files.ts'
 import type { Parts } from './sandbox-parts.ts'
 import { SandboxRegistry } from './sandbox-registry.ts'
@@ -432,7 +432,12 @@ export class Controller implements NetworkController {
   }
 
   endpointsOf(networkId: string): readonly EndpointInfo[] {
-    return this.registry.endpointsOf(networkId).map((e) => this.#attachments.info(e))
+    return this.registry.endpointsOf(networkId).map((e) => this.#attachments.info(e, this.#gatewayName(e)))
+  }
+
+  #gatewayName(e: EndpointRecord): string | undefined {
+    const sandbox = e.gatewayBridge ? this.registry.get(e.containerId) : undefined
+    return sandbox && gatewayEndpointName(sandbox.id)
   }
 
   usageOf(networkId: string): readonly SubnetUsage[] {

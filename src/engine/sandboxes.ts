@@ -11,7 +11,7 @@ import type { Network } from '../model/network.ts'
 import { createNetns, isNetnsMounted, removeNetns } from '../sys/netns.ts'
 import { Asking, type GrantedEndpoint, rememberToRemove } from './asking.ts'
 import { checkEndpointSettings } from './endpoint-rules.ts'
-import { withGatewayBridge } from './gateway-bridge.ts'
+import { gatewayEndpointName, withGatewayBridge } from './gateway-bridge.ts'
 import type { LegacyLinks } from './legacy-links.ts'
 import { bringAllOut } from './plugs.ts'
 import type { EndpointRecord, SandboxRecord } from './records.ts'
@@ -38,15 +38,15 @@ export class Sandboxes {
   }
 
   info(record: SandboxRecord): SandboxInfo {
-    const infoOf = (e: EndpointRecord) => this.#parts.attachments.info(e)
+    const { attachments } = this.#parts
     const gateway = record.endpoints.find((e) => e.gatewayBridge)
     return {
       id: record.id,
       key: record.key,
       containerId: record.containerId,
-      endpoints: record.endpoints.filter((e) => !e.gatewayBridge).map(infoOf),
+      endpoints: record.endpoints.filter((e) => !e.gatewayBridge).map((e) => attachments.info(e)),
       ports: record.ports,
-      ...(gateway ? { gatewayBridge: infoOf(gateway) } : {}),
+      ...(gateway ? { gatewayBridge: attachments.info(gateway, gatewayEndpointName(record.id)) } : {}),
     }
   }
 

@@ -31,7 +31,7 @@ export function vethRows(parts: { controller: NetworkController; containers: Con
   for (const container of parts.containers.list()) {
     const sandbox = parts.controller.sandboxOf(container.id)
     if (sandbox === undefined) continue
-    for (const e of sandbox.endpoints) {
+    for (const e of [...sandbox.endpoints, ...(sandbox.gatewayBridge ? [sandbox.gatewayBridge] : [])]) {
       const link = byName.get(e.hostIfname)
       const bridge = link === undefined ? undefined : byIndex.get(link.master)
       rows.push({

@@ -34,6 +34,8 @@ export interface EndpointInfo {
   readonly gateway6: Ip | ''
   readonly dnsNames: readonly string[]
   readonly gwPriority: number
+  /** Only when it is not the container's: `gateway_<id12>` on docker_gwbridge. */
+  readonly name?: string
 }
 
 /** One `-p`: as parsed from HostConfig.PortBindings. */

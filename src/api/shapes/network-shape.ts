@@ -51,7 +51,7 @@ function endpointsJson(network: Network, { controller, containers }: Sources): R
     return [
       container === undefined ? `ep-${endpoint.id}` : container.id,
       {
-        Name: container?.name ?? endpoint.dnsNames[0] ?? '',
+        Name: endpoint.name ?? container?.name ?? endpoint.dnsNames[0] ?? '',
         EndpointID: endpoint.id,
         MacAddress: endpoint.mac,
         IPv4Address: endpoint.ipv4 === '' ? '' : `${endpoint.ipv4}/${endpoint.ipv4Length}`,
@@ -59,7 +59,18 @@ function endpointsJson(network: Network, { controller, containers }: Sources): R
       },
     ] as const
   })
-  return Object.fromEntries(entries)
+  const remote = controller.remoteEndpointsOf(network.id).map((endpoint) => [
+    `ep-${endpoint.id}`,
+    {
+      Name: endpoint.name,
+      EndpointID: endpoint.id,
+      MacAddress: endpoint.mac,
+      IPv4Address: endpoint.ipv4 === '' ? '' : `${endpoint.ipv4}/${endpoint.ipv4Length}`,
+      IPv6Address: endpoint.ipv6 === '' ? '' : `${endpoint.ipv6}/${endpoint.ipv6Length}`,
+      Host: endpoint.host, // ours: Docker does not say where a member is
+    },
+  ])
+  return Object.fromEntries([...entries, ...remote])
 }
 
 function statusJson(network: Network, { controller }: Sources): object {
