@@ -53,13 +53,19 @@ function runIn(argv: readonly string[], timeoutMs = 30_000): Promise<Ran> {
 function holder(name: string, children: ChildProcess[]): Omit<LabHost, 'ip' | 'ip6'> {
   const script = `hostname ${name}; mount -t sysfs none /sys 2>/dev/null && mount -t cgroup2 none /sys/fs/cgroup 2>/dev/null; exec sleep 7200`
   const own = readlinkSync('/proc/self/ns/uts')
-  const child = spawn('unshare', ['--net', '--mount', '--uts', '--propagation', 'private', 'sh', '-c', script], { stdio: 'ignore', env: systemEnv })
+  const child = spawn('unshare', ['--net', '--mount', '--uts', '--propagation', 'private', 'sh', '-c', script], {
+    stdio: 'ignore',
+    env: systemEnv,
+  })
   children.push(child)
   const pid = child.pid as number
   // ready when `exec sleep` has happened
   for (let i = 0; ; i++) {
     if (i > 2000) throw new Error(`namespaces of ${name} do not appear`)
-    const isSleep = () => execFileSync('cat', [`/proc/${pid}/comm`]).toString().trim() === 'sleep'
+    const isSleep = () =>
+      execFileSync('cat', [`/proc/${pid}/comm`])
+        .toString()
+        .trim() === 'sleep'
     if (readlinkSync(`/proc/${pid}/ns/uts`) !== own && isSleep()) break
   }
   const enter = (...argv: string[]) => ['nsenter', '-t', String(pid), '--net', '--mount', '--uts', '--wd=/', '--', ...argv]
@@ -80,7 +86,9 @@ export function buildLabNet(options: LabNetOptions = {}): LabNet {
   const close = () => {
     for (const child of children.splice(0)) child.kill('SIGKILL')
   }
-  const must = (argv: readonly string[]) => execFileSync(argv[0] as string, argv.slice(1), { env: systemEnv, stdio: ['ignore', 'ignore', 'pipe'] })
+  process.on('exit', close)
+  const must = (argv: readonly string[]) =>
+    execFileSync(argv[0] as string, argv.slice(1), { env: systemEnv, stdio: ['ignore', 'ignore', 'pipe'] })
   try {
     const router = { ...holder('router', children), ip: '', ip6: '' }
     must(
@@ -107,7 +115,11 @@ export function buildLabNet(options: LabNetOptions = {}): LabNet {
       const gateway = options.flat ? 'lan0' : `h${i}`
       if (!options.flat || i === 0)
         must(
-          router.enter('sh', '-ec', `ip addr add 10.10.${subnet}.1/24 dev ${gateway}; ip addr add fd10:10:${subnet}::1/64 dev ${gateway} nodad`),
+          router.enter(
+            'sh',
+            '-ec',
+            `ip addr add 10.10.${subnet}.1/24 dev ${gateway}; ip addr add fd10:10:${subnet}::1/64 dev ${gateway} nodad`,
+          ),
         )
       must(
         host.enter(
