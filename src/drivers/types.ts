@@ -48,8 +48,8 @@ export type Plug =
   | { readonly kind: 'pair'; readonly link: WantedLink; readonly place?: string }
   /** A link without an outer end (macvlan, ipvlan): born in the sandbox, with `netnsFd` in its spec and a parent on the host. */
   | { readonly kind: 'born'; readonly link: LinkSpec }
-  /** A link of the host that somebody else made: moved in and renamed; when the endpoint goes, moved back under its old name. */
-  | { readonly kind: 'taken'; readonly hostIfname: string }
+  /** A link of the host that somebody else made: moved in and renamed, with `mac` if given; when the endpoint goes, moved back under its old name. */
+  | { readonly kind: 'taken'; readonly hostIfname: string; readonly mac?: Mac }
 
 export interface EndpointWanted {
   readonly plug: Plug

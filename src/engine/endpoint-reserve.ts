@@ -94,7 +94,7 @@ export class EndpointReserver {
     const named = { ...e, ifname: chooseIfname(prefix, e.settings, siblings, taken) }
     const { plug } = this.#wanted({ record: named, network })
     if (plug.kind === 'born') return { ...named, hostIfname: '' }
-    if (plug.kind === 'taken') return { ...named, hostIfname: plug.hostIfname }
+    if (plug.kind === 'taken') return { ...named, hostIfname: plug.hostIfname, mac: plug.mac ?? named.mac }
     const { name } = plug.link.spec
     return plug.place === undefined ? named : { ...named, hostIfname: name, place: plug.place }
   }

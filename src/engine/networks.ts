@@ -168,7 +168,8 @@ export class Networks {
     const ipamDriver = source.ipam?.driver || 'default'
     if (ipamDriver !== 'default' && ipamDriver !== 'null' && options.authority !== true)
       throw new NetError('not-found', `plugin "${ipamDriver}" not found`)
-    if (!driver.withoutIpam && ipamDriver === 'null') throw new NetError('invalid', 'ipv4 pool is empty')
+    // a plugin may find addresses by itself (DHCP, for example)
+    if (!driver.withoutIpam && ipamDriver === 'null' && !options.authority) throw new NetError('invalid', 'ipv4 pool is empty')
     validateIpam(source.ipam?.config ?? [], { enableIpv6: family.enableIpv6 })
     return { draft, source, driver, driverName, driverOptions, predefined }
   }

@@ -39,7 +39,7 @@ export function bringIn(
       return
     case 'taken':
       parts.host.rtnl.apply([
-        { op: 'link.set', dev: plug.hostIfname, set: { up: false } },
+        { op: 'link.set', dev: plug.hostIfname, set: { up: false, ...(plug.mac === undefined ? {} : { mac: plug.mac }) } },
         { op: 'link.move', dev: plug.hostIfname, netnsFd: kernel.ns.fd, name: ifname },
       ])
       undo?.defer(`link ${ifname}`, () => SandboxKernel.with(key, (k) => moveBack(k, ifname, plug.hostIfname)))

@@ -2,7 +2,7 @@
  * The authority over a network whose driver, IPAM driver or both are plugins. Everything is asked and told over the plugin protocol;
  * what must be found again is in the records' data. A part that is built in is left to the engine.
  */
-import { cidrContains, type Ip, type Mac, parseMac, tryParseIp } from '../base/address.ts'
+import { cidrContains, type Ip, type Mac, parseMac, tryParseIp, trySplitPrefix } from '../base/address.ts'
 import { messageOf, NetError } from '../base/errors.ts'
 import { randomMac } from '../base/ids.ts'
 import type { Logger, Rng } from '../base/ports.ts'
@@ -22,6 +22,10 @@ export interface RemoteAuthorityParts {
   readonly network?: RemoteNetwork
   /** Absent: the engine's own address space decides. */
   readonly ipam?: RemoteIpam
+  /** Nobody has subnets: the driver says which address an endpoint has. */
+  readonly withoutIpam: boolean
+  /** Waits for plugins that are on their way up, and asks them what they are. */
+  readonly ready: () => Promise<void>
   /** Scope of the network's driver. */
   readonly scope: () => 'local' | 'global'
   /** The driver's word on gateways, after {@link checkGateways}. */
@@ -52,7 +56,9 @@ export class RemoteAuthority implements Authority {
     ipamOptions: Readonly<Record<string, string>>,
   ): Promise<NetworkGrant> {
     const { ipam } = this.#p
+    await this.#p.ready()
     await this.#p.checkGateways(draft, networkOptions(draft))
+    if (this.#p.withoutIpam) return { pools: [] }
     if (ipam === undefined) return {}
     const skip = this.#p.skipGateway(draft)
     const pools: IpamPool[] = []
@@ -95,16 +101,20 @@ export class RemoteAuthority implements Authority {
 
   async removeNetwork(network: Network, force: boolean): Promise<void> {
     const { network: driver, ipam, log } = this.#p
-    try {
+    const remove = async () => {
       if (driver !== undefined) {
         await this.#tolerant(`network ${network.name}`, () => driver.deleteNetwork(network.id))
         if (network.data?.['allocated'] === true) await this.#tolerant(`network ${network.name}`, () => driver.free(network.id))
       }
       await ipam?.releasePools(networkData(network.data).pools)
+    }
+    try {
+      await remove()
     } catch (error) {
       if (!isAway(error)) throw error
       if (!force) throw away(`Cannot remove network ${network.name}`, error)
-      log.warn('network is removed without its plugin, which may have kept something of it', { network: network.name, plugin: this.name })
+      log.warn('network is removed without its plugin, which is told when it comes back', { network: network.name, plugin: this.name })
+      this.#takeBack(`network ${network.name}`, remove)
     }
   }
 
@@ -113,6 +123,7 @@ export class RemoteAuthority implements Authority {
   async grantEndpoint(network: Network, ask: EndpointAsk): Promise<EndpointGrant> {
     const { ipam } = this.#p
     const wantedMac = ask.settings.mac ? parseMac(ask.settings.mac) : undefined
+    if (this.#p.withoutIpam) return this.#asChosen(network, ask, wantedMac ?? '')
     if (ipam === undefined) return wantedMac ? { mac: wantedMac } : {}
     const needsMac = (await ipam.capabilities()).RequiresMACAddress === true
     const mac: Mac | undefined = wantedMac ?? (needsMac ? randomMac(this.#p.rng) : undefined)
@@ -129,6 +140,21 @@ export class RemoteAuthority implements Authority {
       return { ...(ipv4 ? { ipv4 } : {}), ...(ipv6 ? { ipv6 } : {}), ...(mac ? { mac } : {}), data: { held } }
     } catch (error) {
       for (const { pool, ip } of held) this.#takeBack(`address ${ip}`, () => ipam.releaseAddress(pool, ip))
+      throw error
+    }
+  }
+
+  /** Without IPAM the endpoint is made at once: its addresses are known afterwards. */
+  async #asChosen(network: Network, ask: EndpointAsk, mac: Mac | ''): Promise<EndpointGrant> {
+    const driver = this.#p.network as RemoteNetwork
+    try {
+      const chosen = await driver.createEndpoint(network, { ...ask, ipv4: '', ipv6: '', mac, data: {} })
+      const ipv4 = trySplitPrefix(chosen.address4)?.ip
+      const ipv6 = trySplitPrefix(chosen.address6)?.ip
+      const macs = mac || chosen.mac
+      return { ...(ipv4 ? { ipv4 } : {}), ...(ipv6 ? { ipv6 } : {}), ...(macs ? { mac: macs } : {}), data: { ...chosen, isMade: true } }
+    } catch (error) {
+      await this.#undoEndpoint(driver, { NetworkID: network.id, EndpointID: ask.endpointId }, error)
       throw error
     }
   }
@@ -166,7 +192,7 @@ export class RemoteAuthority implements Authority {
     if (driver === undefined) return undefined
     const ref = { NetworkID: network.id, EndpointID: endpoint.endpointId }
     try {
-      const chosen = await driver.createEndpoint(network, endpoint)
+      const chosen = endpoint.data['isMade'] === true ? endpointData(endpoint.data) : await driver.createEndpoint(network, endpoint)
       const joined = await driver.join(network, endpoint)
       const data: RemoteEndpointData = { ...chosen, ...joined, held: endpointData(endpoint.data).held }
       return { ...data }

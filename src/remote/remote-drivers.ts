@@ -27,8 +27,8 @@ export interface RemoteDriversOptions {
   readonly isUsedByHost?: (subnet: string) => boolean
   /** The engine makes networks for a cluster. */
   readonly isManager?: boolean
-  /** The engine's own drivers by name; those that need no configuration unless given. */
-  readonly builtIn?: (name: string) => Driver | undefined
+  /** The engine's other drivers, for networks of theirs with a plugin's IPAM; the built-in ones unless given. */
+  readonly ownDriver?: (name: string) => Driver | undefined
 }
 
 /** What a plugin can be used as. */
@@ -44,12 +44,16 @@ export interface RemoteDrivers {
    * @throws NetError `not-found` (`plugin "x" not found`), `unavailable`, `internal`
    */
   find(name: string): Promise<PluginKind>
-  /** The authority over networks of this pair of drivers; undefined when both are built in. Works without the plugin being there. */
-  authorityFor(driver: string, ipamDriver: string): Authority | undefined
-  /** The driver of that name, whether or not its plugin is there. */
-  driver(name: string): Driver
-  /** Tells drivers that this engine has used of a node that came or went. */
-  discover(node: { readonly address: string; readonly self: boolean }, isNew: boolean): Promise<void>
+  /** {@link find} for who does not know whether there is such a plugin; finding none is fine. */
+  discover(name: string): Promise<void>
+  /** Names that stored networks use: their drivers work from now on, whether or not the plugin is there. */
+  adopt(names: Iterable<string>): void
+  /** The driver of a plugin that was found or adopted. */
+  findDriver(name: string): Driver | undefined
+  /** The authority over networks of this pair of drivers; undefined when neither is a plugin that was found or adopted. */
+  findAuthority(driver: string, ipamDriver: string): Authority | undefined
+  /** Tells drivers of global scope of a node that came or went. */
+  announceNode(node: { readonly address: string; readonly self: boolean }, isNew: boolean): Promise<void>
   /** Ends what is repeated in the background. */
   close(): void
 }
@@ -61,21 +65,23 @@ interface Known {
   readonly driver: Driver
   scope: 'local' | 'global'
   checksGateways: boolean
+  /** Its capabilities are known (asked once, as Docker does). */
+  isAsked: boolean
   /** Answers to GwAllocCheck for networks that are being made. */
   readonly skips: Map<string, { ipv4: boolean; ipv6: boolean }>
 }
 
 /** Networks are made a few at a time: older answers are of networks long made, or given up. */
 const SKIPS_KEPT = 64
-const BUILT_IN = new Map(builtinDrivers.map((driver) => [driver.name, driver]))
-const BUILT_IN_IPAM: ReadonlySet<string> = new Set(['', 'default', 'null'])
+/** Names that are nobody's plugin. */
+const RESERVED: ReadonlySet<string> = new Set(['', 'default', 'null', 'none', 'bridge', 'host', 'overlay', 'macvlan', 'ipvlan', 'dhcp'])
 
 export function createRemoteDrivers(options: RemoteDriversOptions): RemoteDrivers {
   const { log, clock, rng } = options
   const known = new Map<string, Known>()
   const authorities = new Map<string, Authority>()
   const later = new Later(clock, log)
-  const ownDriver = options.builtIn ?? ((name: string) => BUILT_IN.get(name))
+  const ownDriver = options.ownDriver ?? ((name: string) => builtinDrivers.find((driver) => driver.name === name))
 
   const get = (name: string): Known => {
     const existing = known.get(name)
@@ -93,6 +99,7 @@ export function createRemoteDrivers(options: RemoteDriversOptions): RemoteDriver
       ipam: new RemoteIpam(plugin, log, options.isUsedByHost ?? (() => false)),
       scope: 'local',
       checksGateways: false,
+      isAsked: false,
       skips,
       driver: remoteDriver(name, {
         get scope() {
@@ -112,15 +119,19 @@ export function createRemoteDrivers(options: RemoteDriversOptions): RemoteDriver
   }
 
   const authority = (driver: string, ipamDriver: string): Authority => {
-    const builtIn = ownDriver(driver)
-    const at = builtIn === undefined ? get(driver) : undefined
-    const ipam = BUILT_IN_IPAM.has(ipamDriver) ? undefined : get(ipamDriver).ipam
+    const at = known.get(driver)
+    const own = at === undefined ? ownDriver(driver) : undefined
+    const ipam = known.get(ipamDriver)?.ipam
     return new RemoteAuthority({
       name: at === undefined ? ipamDriver : driver,
       ...(at === undefined ? {} : { network: at.network }),
       ...(ipam === undefined ? {} : { ipam }),
-      scope: () => at?.scope ?? builtIn?.scope ?? 'local',
-      skipGateway: (draft) => (builtIn ?? at?.driver)?.skipGateway(draft) ?? { ipv4: false, ipv6: false },
+      withoutIpam: ipamDriver === 'null',
+      ready: async () => {
+        for (const name of [driver, ipamDriver]) if (known.has(name)) await find(name)
+      },
+      scope: () => at?.scope ?? own?.scope ?? 'local',
+      skipGateway: (draft) => (own ?? at?.driver)?.skipGateway(draft) ?? { ipv4: false, ipv6: false },
       checkGateways: at === undefined ? async () => {} : checkGateways(at),
       isManager: options.isManager ?? false,
       later,
@@ -129,33 +140,54 @@ export function createRemoteDrivers(options: RemoteDriversOptions): RemoteDriver
     })
   }
 
+  const find = async (name: string): Promise<PluginKind> => {
+    const isNew = !known.has(name)
+    const at = get(name)
+    let interfaces: readonly string[]
+    try {
+      interfaces = await at.plugin.activate()
+    } catch (error) {
+      if (isNew) known.delete(name) // a mistyped name is not kept
+      throw error
+    }
+    const network = interfaces.includes(NETWORK_DRIVER)
+    const ipam = interfaces.includes(IPAM_DRIVER)
+    if (!network && !ipam) {
+      if (isNew) known.delete(name)
+      throw new NetError(
+        'not-found',
+        `plugin "${name}" implements neither ${NETWORK_DRIVER} nor ${IPAM_DRIVER}, only ${interfaces.join(', ') || 'nothing'}`,
+      )
+    }
+    if (network && !at.isAsked) {
+      const { scope, checksGateways } = await at.network.capabilities()
+      at.scope = scope
+      at.checksGateways = checksGateways
+      at.isAsked = true
+    }
+    return { network, ipam, scope: at.scope }
+  }
+
   return {
-    async find(name) {
-      const at = get(name)
-      let interfaces: readonly string[]
+    find,
+
+    async discover(name) {
+      if (RESERVED.has(name)) return
       try {
-        interfaces = await at.plugin.activate()
+        await find(name)
       } catch (error) {
-        if (error instanceof NetError && error.code === 'not-found') known.delete(name) // a mistyped name is not kept
-        throw error
+        if (!(error instanceof NetError && error.code === 'not-found')) throw error
       }
-      const network = interfaces.includes(NETWORK_DRIVER)
-      const ipam = interfaces.includes(IPAM_DRIVER)
-      if (!network && !ipam)
-        throw new NetError(
-          'not-found',
-          `plugin "${name}" implements neither ${NETWORK_DRIVER} nor ${IPAM_DRIVER}, only ${interfaces.join(', ') || 'nothing'}`,
-        )
-      if (network) {
-        const { scope, checksGateways } = await at.network.capabilities()
-        at.scope = scope
-        at.checksGateways = checksGateways
-      }
-      return { network, ipam, scope: at.scope }
     },
 
-    authorityFor(driver, ipamDriver) {
-      if (ownDriver(driver) !== undefined && BUILT_IN_IPAM.has(ipamDriver)) return undefined
+    adopt(names) {
+      for (const name of names) if (!RESERVED.has(name)) get(name)
+    },
+
+    findDriver: (name) => known.get(name)?.driver,
+
+    findAuthority(driver, ipamDriver) {
+      if (!known.has(driver) && !known.has(ipamDriver)) return undefined
       const key = `${driver} ${ipamDriver}`
       const existing = authorities.get(key)
       if (existing !== undefined) return existing
@@ -164,9 +196,7 @@ export function createRemoteDrivers(options: RemoteDriversOptions): RemoteDriver
       return made
     },
 
-    driver: (name) => get(name).driver,
-
-    async discover(node, isNew) {
+    async announceNode(node, isNew) {
       for (const at of known.values()) if (at.scope === 'global') await at.network.discover(node, isNew)
     },
 

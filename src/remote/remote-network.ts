@@ -112,8 +112,14 @@ export class RemoteNetwork {
       Options: sandboxOptions(endpoint),
     }
     const answer = await this.#call<JoinResponse>('Join', body)
+    const srcName = answer.InterfaceName?.SrcName ?? ''
+    if (!/^[^\s/]{1,15}$/.test(srcName))
+      throw new NetError(
+        'internal',
+        `${NETWORK_DRIVER}.Join: plugin "${this.#plugin.name}" named no interface for the container: InterfaceName.SrcName is "${srcName}"`,
+      )
     return {
-      srcName: answer.InterfaceName?.SrcName ?? '',
+      srcName,
       dstPrefix: answer.InterfaceName?.DstPrefix || 'eth',
       gateway4: gateway('Gateway', answer.Gateway),
       gateway6: gateway('GatewayIPv6', answer.GatewayIPv6),

@@ -11,7 +11,7 @@ import type { NetError } from '../../src/base/errors.ts'
 import { type Clock, silentLogger } from '../../src/base/ports.ts'
 import { systemRng } from '../../src/base/rng.ts'
 import type { Authority, EndpointFinal } from '../../src/drivers/authority.ts'
-import type { NetworkDraft } from '../../src/drivers/types.ts'
+import type { Driver, NetworkDraft } from '../../src/drivers/types.ts'
 import type { Network } from '../../src/model/network.ts'
 import type { PluginDirs } from '../../src/remote/discovery.ts'
 import { createRemoteDrivers, type RemoteDrivers } from '../../src/remote/remote-drivers.ts'
@@ -20,20 +20,22 @@ import { type PythonPlugin, startPlugin } from './python-plugin.ts'
 
 isolate()
 
-/** Time that passes a hundred times as fast in pauses, as it is elsewhere; what was slept is noted in the units of the caller. */
-function quickClock(): Clock & { readonly slept: number[] } {
+/** Pauses are so many times as short as they should be, waits a tenth; what was slept is noted in the units of the caller. */
+function quickClock(): Clock & { readonly slept: number[]; speed: number } {
   const slept: number[] = []
   let skipped = 0
-  return {
+  const quick = {
     slept,
+    speed: 100,
     now: () => systemClock.now() + skipped,
-    sleep: async (ms, signal) => {
+    sleep: async (ms: number, signal?: AbortSignal) => {
       slept.push(ms)
-      skipped += ms
-      await systemClock.sleep(ms / 100, signal)
+      skipped += ms * (1 - 1 / quick.speed)
+      await systemClock.sleep(ms / quick.speed, signal)
     },
-    after: (ms, fn) => systemClock.after(ms / 10, fn),
+    after: (ms: number, fn: () => void) => systemClock.after(ms / 10, fn),
   }
+  return quick
 }
 
 const NETWORK_ID = 'ab'.repeat(32)
@@ -121,12 +123,16 @@ async function plugin(...flags: string[]): Promise<PythonPlugin> {
 }
 
 const links = () => spawnSync('ip', ['-o', 'link'], { encoding: 'utf8' }).stdout
-const authority = (driver = 'pyplug', ipam = 'default') => drivers.authorityFor(driver, ipam) as Authority
+const authorityOf = (all: RemoteDrivers, driver = 'pyplug', ipam = 'default') => {
+  all.adopt([driver, ipam])
+  return all.findAuthority(driver, ipam) as Authority
+}
+const authority = (driver = 'pyplug', ipam = 'default') => authorityOf(drivers, driver, ipam)
 
 test('find: a socket named after the plugin, the handshake, and what it implements', async () => {
   const p = await plugin('--scope', 'global')
   assert.deepEqual(await drivers.find('pyplug'), { network: true, ipam: true, scope: 'global' })
-  assert.equal(drivers.driver('pyplug').scope, 'global')
+  assert.equal(drivers.findDriver('pyplug')?.scope, 'global')
   const [first] = p.calls()
   assert.deepEqual([first?.method, first?.body, first?.accept], ['Plugin.Activate', null, 'application/vnd.docker.plugins.v1.2+json'])
 })
@@ -176,6 +182,7 @@ test('find: a host without any plugin folder answers at once', async () => {
 })
 
 test('find: a plugin that comes up meanwhile is found', async () => {
+  clock.speed = 3 // Python takes its time to start
   const found = drivers.find('pyplug')
   await plugin()
   assert.equal((await found).network, true)
@@ -189,10 +196,33 @@ test('find: answers that are no handshake are refused, and name what came', asyn
   await assert.rejects(drivers.find('pyplug'), /implements neither NetworkDriver nor IpamDriver, only VolumeDriver/)
 })
 
+test('discover: finding nothing is fine, and names of the engine itself are not looked for', async () => {
+  await drivers.discover('overlay')
+  assert.deepEqual(clock.slept, [])
+  await drivers.discover('nobody')
+  assert.equal(drivers.findDriver('nobody'), undefined)
+  assert.equal(drivers.findAuthority('nobody', 'default'), undefined)
+})
+
+test('a network without IPAM: the driver says which address an endpoint has', async () => {
+  const p = await plugin()
+  p.faults({ 'NetworkDriver.CreateEndpoint': { body: { Interface: { Address: '192.0.2.9/26', MacAddress: '02:00:00:00:00:09' } } } })
+  const a = authority('pyplug', 'null')
+  const made = network({ ipamDriver: 'null', pools: [] })
+  assert.deepEqual(await a.grantNetwork?.(draft(), [], {}), { pools: [] })
+  await a.createNetwork?.(made)
+  const grant = await a.grantEndpoint?.(made, endpoint())
+  assert.deepEqual([grant?.ipv4, grant?.mac], ['192.0.2.9', '02:00:00:00:00:09'])
+  const data = (await a.createEndpoint?.(made, endpoint({ ipv4: grant?.ipv4 ?? '', data: grant?.data ?? {} }))) ?? {}
+  assert.equal(p.calls('NetworkDriver.CreateEndpoint').length, 1)
+  assert.equal(p.calls('NetworkDriver.Join').length, 1)
+  assert.equal(data['address4'], '192.0.2.9/26')
+})
+
 test('find: a scope that is neither local nor global is refused', async () => {
   const p = await plugin()
   p.faults({ 'NetworkDriver.GetCapabilities': { body: { Scope: 'swarm' } } })
-  await assert.rejects(drivers.find('pyplug'), { message: `invalid capability: expecting 'local' or 'global', got swarm` })
+  await assert.rejects(drivers.discover('pyplug'), { message: `invalid capability: expecting 'local' or 'global', got swarm` })
 })
 
 test('a network and an endpoint: the calls, their bodies, and what the driver makes of the answers', async () => {
@@ -221,7 +251,7 @@ test('a network and an endpoint: the calls, their bodies, and what the driver ma
       'com.docker.network.portmap': [{ Proto: 6, IP: '', Port: 80, HostIP: '', HostPort: 8080, HostPortEnd: 8080 }],
     },
   })
-  const driver = drivers.driver('pyplug')
+  const driver = drivers.findDriver('pyplug') as Driver
   const wanted = driver.endpointWanted(network(), {
     id: ENDPOINT_ID,
     ifname: 'plug0',
@@ -234,7 +264,7 @@ test('a network and an endpoint: the calls, their bodies, and what the driver ma
     netnsFd: -1,
     data,
   })
-  assert.deepEqual(wanted.plug, { kind: 'taken', hostIfname: 'pccdcdcdcdcd' })
+  assert.deepEqual(wanted.plug, { kind: 'taken', hostIfname: 'pccdcdcdcdcd', mac: '02:50:cd:cd:cd:cd' })
   assert.deepEqual(
     wanted.inside.addresses.map(({ address }) => address),
     ['10.77.0.2/24'],
@@ -263,7 +293,7 @@ test('a driver of global scope chooses for the whole cluster, and a gateway brid
   const p = await plugin('--scope', 'global', '--no-gateway')
   const manager = createRemoteDrivers({ log: silentLogger, clock, rng: systemRng, pluginDirs: dirs, isManager: true })
   await manager.find('pyplug')
-  const a = manager.authorityFor('pyplug', 'default') as Authority
+  const a = authorityOf(manager)
   const made = network({ scope: 'global' })
   const allocated = await a.createNetwork?.(made)
   assert.deepEqual(p.calls('NetworkDriver.CreateNetwork')[0]?.body.Options['com.docker.network.generic'], {
@@ -271,13 +301,13 @@ test('a driver of global scope chooses for the whole cluster, and a gateway brid
     'plugin.allocated': '77',
   })
   const data = (await a.createEndpoint?.(made, endpoint())) ?? {}
-  assert.equal(manager.driver('pyplug').usesGatewayBridge?.(made, data), true)
+  assert.equal(manager.findDriver('pyplug')?.usesGatewayBridge?.(made, data), true)
   await a.activateEndpoint?.(made, endpoint({ data }))
   assert.equal(p.calls('NetworkDriver.ProgramExternalConnectivity').length, 0)
   await a.removeEndpoint?.(made, ENDPOINT_ID, data)
   await a.removeNetwork?.({ ...made, data: allocated ?? {} }, false)
   assert.equal(p.calls('NetworkDriver.FreeNetwork').length, 1)
-  await manager.discover({ address: '192.0.2.7', self: false }, true)
+  await manager.announceNode({ address: '192.0.2.7', self: false }, true)
   assert.deepEqual(p.calls('NetworkDriver.DiscoverNew')[0]?.body, {
     DiscoveryType: 1,
     DiscoveryData: { Address: '192.0.2.7', BindAddress: '', Self: false },
@@ -322,7 +352,7 @@ test('IPAM: subnets that the host uses are held, refused and given back until a 
     isUsedByHost: (subnet) => /^10\.50\.[012]\.0\/24$/.test(subnet),
   })
   await choosy.find('pyplug')
-  const grant = await choosy.authorityFor('bridge', 'pyplug')?.grantNetwork?.(draft(), [], {})
+  const grant = await authorityOf(choosy, 'bridge', 'pyplug').grantNetwork?.(draft(), [], {})
   assert.equal(grant?.pools?.[0]?.subnet, '10.50.3.0/24')
   assert.deepEqual(Object.keys(p.state().pools), ['10.50.3.0/24'])
 })
@@ -338,7 +368,7 @@ test('IPAM that keeps nothing is told everything again after a restart, with MAC
   const before = first.state()
   await first.kill()
   const again = createRemoteDrivers({ log: silentLogger, clock, rng: systemRng, pluginDirs: dirs })
-  await again.authorityFor('bridge', 'pyplug')?.restore?.([made], [{ network: made, endpoint: endpoint({ data: got?.data ?? {} }) }])
+  await authorityOf(again, 'bridge', 'pyplug').restore?.([made], [{ network: made, endpoint: endpoint({ data: got?.data ?? {} }) }])
   const second = await plugin('--replay')
   await until(() => JSON.stringify(second.state()) === JSON.stringify(before), 'the replay')
   again.close()
@@ -367,9 +397,10 @@ test('faults: an error in the answer, an error status, nonsense and wrong values
   await b.createNetwork?.(network())
   const wrong: [string, object, RegExp][] = [
     ['NetworkDriver.CreateEndpoint', { body: { Err: 'no' } }, /^remote: no$/],
+    ['NetworkDriver.Join', { body: {} }, /named no interface for the container/],
     ['NetworkDriver.Join', { raw: '[1]' }, /answered \[1\], expected an object/],
-    ['NetworkDriver.Join', { body: { Gateway: 'nowhere' } }, /unable to parse Gateway "nowhere"/],
-    ['NetworkDriver.Join', { body: { StaticRoutes: [{ Destination: 'x' }] } }, /invalid CIDR address: x/],
+    ['NetworkDriver.Join', { body: { InterfaceName: { SrcName: 'x' }, Gateway: 'nowhere' } }, /unable to parse Gateway "nowhere"/],
+    ['NetworkDriver.Join', { body: { InterfaceName: { SrcName: 'x' }, StaticRoutes: [{ Destination: 'x' }] } }, /invalid CIDR address: x/],
     [
       'NetworkDriver.CreateEndpoint',
       { body: { Interface: { Address: '10.77.0.9/24' } } },
@@ -387,7 +418,7 @@ test('faults: a slow plugin ends the call in time, and what it made after all is
   const p = await plugin()
   const hasty = createRemoteDrivers({ log: silentLogger, clock, rng: systemRng, pluginDirs: dirs, callTimeoutMs: 3000 })
   await hasty.find('pyplug')
-  const a = hasty.authorityFor('pyplug', 'default') as Authority
+  const a = authorityOf(hasty)
   await a.createNetwork?.(network())
   p.faults({ 'NetworkDriver.CreateEndpoint': { delay: 0.8, times: 1 } })
   await assert.rejects(
@@ -408,6 +439,7 @@ test('faults: a broken connection is tried again; a plugin that comes back is as
   p.faults({ 'NetworkDriver.CreateNetwork': { drop: true, times: 2 } })
   await authority().createNetwork?.(network())
   assert.deepEqual(clock.slept, [1000, 2000])
+  clock.speed = 3
   p.faults({ 'NetworkDriver.CreateEndpoint': { die: true, times: 1 } })
   const creating = authority().createEndpoint?.(network(), endpoint())
   await until(() => p.hasEnded(), 'the plugin to die')

@@ -3,7 +3,6 @@
  * of it (the endpoint's data) is all that is known. The plugin itself is asked in `src/remote`.
  */
 import { type Ip, ipPrefixOf, splitPrefix, trySplitPrefix } from '../../base/address.ts'
-import { NetError } from '../../base/errors.ts'
 import type { Address, Route } from '../../model/kernel-state.ts'
 import type { Network } from '../../model/network.ts'
 import { type Driver, type EndpointFacts, type EndpointWanted, type NetworkDraft, poolOf } from '../types.ts'
@@ -56,16 +55,12 @@ export function remoteDriver(name: string, facts: RemoteDriverFacts = NO_FACTS):
     networkWanted: () => ({ links: [] }),
 
     endpointWanted(network, endpoint): EndpointWanted {
-      const { srcName, routes } = endpointData(endpoint.data)
-      if (srcName === '')
-        throw new NetError(
-          'internal',
-          `plugin "${name}" named no interface for the container: NetworkDriver.Join must answer InterfaceName.SrcName`,
-        )
+      const { srcName, routes, mac: chosen } = endpointData(endpoint.data)
+      const mac = endpoint.mac || chosen
       const addresses = addressesOf(network, endpoint)
       const has6 = addresses.some(({ address }) => address.includes(':'))
       return {
-        plug: { kind: 'taken', hostIfname: srcName },
+        plug: { kind: 'taken', hostIfname: srcName, ...(mac === '' ? {} : { mac }) },
         inside: {
           ifname: endpoint.ifname,
           addresses,
