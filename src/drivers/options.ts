@@ -29,6 +29,8 @@ export const OPTION = {
   endpointSysctls: `${DOCKER}endpoint.sysctls`,
   /** Ours: `false` lets containers of the network send from any address (routers, VPN gateways, nested bridges). */
   sourceGuard: 'causeway.source_guard',
+  /** Ours: the host has an interface of its own on a macvlan network's parent. */
+  macvlanHost: 'causeway.macvlan.host',
 } as const
 
 export type Options = Readonly<Record<string, string>>

@@ -2,6 +2,8 @@
 
 import { NetError } from '../base/errors.ts'
 import { bridgeDriver } from './bridge/bridge.ts'
+import { ipvlanDriver } from './ipvlan/ipvlan.ts'
+import { macvlanDriver } from './macvlan/macvlan.ts'
 import type { Driver } from './types.ts'
 
 const NOTHING = { links: [] } as const
@@ -43,4 +45,4 @@ export function absentDriver(name: string): Driver {
   }
 }
 
-export const builtinDrivers: readonly Driver[] = [bridgeDriver, singleton('host'), singleton('null')]
+export const builtinDrivers: readonly Driver[] = [bridgeDriver, macvlanDriver, ipvlanDriver, singleton('host'), singleton('null')]

@@ -1,6 +1,6 @@
 /** What a driver is: a pure translation from the model to wanted kernel state. No driver touches the kernel itself. */
-import type { Cidr, Ip, Mac } from '../base/address.ts'
-import type { LinkSpec } from '../model/kernel-state.ts'
+import { type Cidr, cidrContains, type Ip, type Mac } from '../base/address.ts'
+import type { Address, Link, LinkSpec } from '../model/kernel-state.ts'
 import type { Network } from '../model/network.ts'
 import type { FirewallEndpoint, FirewallNetwork } from '../plan/firewall/elements.ts'
 import type { WantedInside, WantedLink } from '../plan/wanted.ts'
@@ -57,6 +57,19 @@ export interface EndpointWanted {
   readonly firewall?: FirewallEndpoint
 }
 
+/** What a driver may look at on the host. */
+export interface HostFacts {
+  link(name: string): Link | undefined
+  addressesOf(link: string): readonly Address[]
+}
+
+/** A live endpoint of a network, as seen by the host side. */
+export interface MemberFacts {
+  readonly ipv4: Ip | ''
+  readonly ipv6: Ip | ''
+  readonly mac: Mac | ''
+}
+
 export interface Driver {
   readonly name: string
   readonly scope: 'local' | 'global'
@@ -72,18 +85,24 @@ export interface Driver {
   validate(draft: NetworkDraft): void
   /** Families for which no gateway address is to be reserved. */
   skipGateway(draft: NetworkDraft): { ipv4: boolean; ipv6: boolean }
+  /** What only the host, and the driver's other networks, can tell; asked before a new network is made. Throws Docker's texts. */
+  checkHost?(network: Network, host: HostFacts, others: readonly Network[]): void
   networkWanted(network: Network): NetworkWanted
+  /** Links among those of `networkWanted` whose state follows from the network's members: asked again whenever one comes or goes. */
+  membersWanted?(network: Network, members: readonly MemberFacts[], host: HostFacts): readonly WantedLink[]
   endpointWanted(network: Network, endpoint: EndpointFacts): EndpointWanted
-  /** Default gateways an endpoint could use ('' = none in that family). */
-  gatewayOf(network: Network, data: AuthorityData): { ipv4: Ip | ''; ipv6: Ip | '' }
+  /** Default gateways an endpoint with these addresses could use ('' = none in that family). */
+  gatewayOf(network: Network, data: AuthorityData, ips?: EndpointIps): { ipv4: Ip | ''; ipv6: Ip | '' }
   /** Families in which an endpoint can be the default route without a gateway address (ipvlan l3). */
   deviceRoute?(network: Network): { ipv4: boolean; ipv6: boolean }
+  /** Names that the network does not know are asked outside although it gives no default route (a LAN without a known gateway). */
+  reachesOutside?(network: Network): boolean
   /** Its endpoints reach the outside through docker_gwbridge when the sandbox has no other gateway. */
   usesGatewayBridge?(network: Network, data: AuthorityData): boolean
   /** Prefix of interface names in the sandbox, `eth` unless said. */
   ifacePrefix?(network: Network, data: AuthorityData): string
-  /** MAC for an address (overlay: 02:42 and the address); random when absent. `''` = the kernel's or the parent's. */
-  macFor?(ipv4: Ip | ''): Mac | ''
+  /** MAC for an address (overlay: 02:42 and the address); random when absent or undefined. `''` = the kernel's or the parent's. */
+  macFor?(ipv4: Ip | '', network: Network): Mac | '' | undefined
   /** Links of `networkWanted` may be wanted by several networks (a VLAN sub-interface): the last one's removal takes them away. */
   readonly sharesLinks?: boolean
   /** Subnets may overlap those of other networks of this driver (Docker's macvlan: same parent, different ranges). */
@@ -94,7 +113,18 @@ export interface Driver {
   conflict?(network: Network, other: Network): string | undefined
 }
 
-/** The pool of a family, or undefined. */
-export function poolOf(network: Network, family: 4 | 6): { readonly subnet: Cidr; readonly gateway?: Ip } | undefined {
-  return network.pools.find((pool) => pool.subnet.includes(':') === (family === 6))
+export interface EndpointIps {
+  readonly ipv4: Ip | ''
+  readonly ipv6: Ip | ''
+}
+
+/** The pool of a family, or undefined; of several the one that holds `ip`. */
+export function poolOf(network: Network, family: 4 | 6, ip: Ip | '' = ''): { readonly subnet: Cidr; readonly gateway?: Ip } | undefined {
+  const pools = network.pools.filter((pool) => pool.subnet.includes(':') === (family === 6))
+  return pools.length > 1 && ip !== '' ? pools.find((pool) => cidrContains(pool.subnet, ip)) : pools[0]
+}
+
+/** The gateways of the pools that an endpoint's addresses are from. */
+export function gatewaysOf(network: Network, ips: EndpointIps = { ipv4: '', ipv6: '' }): { ipv4: Ip | ''; ipv6: Ip | '' } {
+  return { ipv4: poolOf(network, 4, ips.ipv4)?.gateway ?? '', ipv6: poolOf(network, 6, ips.ipv6)?.gateway ?? '' }
 }

@@ -25,6 +25,7 @@ export class AdoptedBridges {
    * known; otherwise the device says whose it is. Throws `conflict` when the name stands for a device of another kind.
    */
   prepare(link: WantedLink, isAdopted: boolean | undefined): WantedLink {
+    if (link.madeWhenMissing) return link
     this.#refuseOtherKind(link)
     if (!(isAdopted ?? this.#isForeignBridge(link))) return link
     const want = adopt(link)

@@ -47,7 +47,7 @@ export class Attachments {
   info(e: EndpointRecord, name?: string): EndpointInfo {
     const network = this.#networks.find(e.networkId)
     const lengthOf = (family: 4 | 6, ip: string) => {
-      const pool = network && ip !== '' ? poolOf(network, family) : undefined
+      const pool = network && ip !== '' ? poolOf(network, family, ip as Ip) : undefined
       return pool ? splitPrefix(pool.subnet).length : 0
     }
     const gateways = this.#gatewaysOf({ record: e, network })
@@ -73,7 +73,7 @@ export class Attachments {
 
   #gatewaysOf(at: { record: EndpointRecord; network: Network | undefined }): { ipv4: Ip | ''; ipv6: Ip | '' } {
     if (at.network === undefined || at.record.ifname === '') return { ipv4: '', ipv6: '' }
-    const { ipv4, ipv6 } = this.#networks.driverOf(at.network).gatewayOf(at.network, at.record.data ?? {})
+    const { ipv4, ipv6 } = this.#networks.driverOf(at.network).gatewayOf(at.network, at.record.data ?? {}, at.record)
     return { ipv4: at.record.ipv4 === '' ? '' : ipv4, ipv6: at.record.ipv6 === '' ? '' : ipv6 }
   }
 
@@ -112,6 +112,12 @@ export class Attachments {
     if (v4) out.push({ family: 4, ifname: v4.at.record.ifname, gateway: v4.gateway4 as Ip | '' })
     if (v6) out.push({ family: 6, ifname: v6.at.record.ifname, gateway: v6.gateway6 as Ip | '' })
     return out
+  }
+
+  /** Some network leads further than its own members: names that none of them has are asked outside. */
+  reachesOutside(record: SandboxRecord): boolean {
+    if (this.defaultRoutes(record).length > 0) return true
+    return this.of(record).some(({ network }) => this.#networks.driverOf(network).reachesOutside?.(network) ?? false)
   }
 
   /** The embedded DNS serves a sandbox that is on a user-defined network. */

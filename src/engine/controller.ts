@@ -29,6 +29,7 @@ import { HostKernel } from './host-kernel.ts'
 import { HostRoutes } from './host-routes.ts'
 import { LegacyLinks } from './legacy-links.ts'
 import { LiveChanges } from './live-changes.ts'
+import { MemberLinks } from './member-links.ts'
 import { Networks, type PrepareOptions } from './networks.ts'
 import { PortMapper, type SocketTable } from './port-mapper.ts'
 import { type EndpointRecord, KEY, type SandboxRecord } from './records.ts'
@@ -72,6 +73,7 @@ export class Controller implements NetworkController {
   readonly #adopted: AdoptedBridges
   readonly #attachments: Attachments
   readonly #statics: StaticAddresses
+  readonly #memberLinks: MemberLinks
   readonly #desk: AuthorityDesk
   readonly #parts: Parts
   /** Operations on one container, or on one network's name, that wait for an authority. */
@@ -132,6 +134,7 @@ export class Controller implements NetworkController {
       log: env.log,
       create: (spec) => this.#create(spec),
     })
+    this.#memberLinks = new MemberLinks({ networks: this.networks, registry: this.registry, host: this.host, rtnl: env.rtnl, log: env.log })
     const parts: Parts = {
       env,
       desk: this.#desk,
@@ -156,7 +159,10 @@ export class Controller implements NetworkController {
         reactor: env.reactor,
       }),
       files: this.files,
-      emit: (action, network, containerId) => this.#emit(action, network, { containerId }),
+      emit: (action, network, containerId) => {
+        this.#memberLinks.refresh(network)
+        this.#emit(action, network, { containerId })
+      },
     }
     this.#parts = parts
     this.#sandboxes = new Sandboxes(parts, new LegacyLinks(parts))
@@ -248,6 +254,7 @@ export class Controller implements NetworkController {
   async restore(liveContainerIds: ReadonlySet<string>): Promise<void> {
     const records = this.#o.env.store.list<SandboxRecord>(KEY.sandboxes).map(([, record]) => record)
     this.#sandboxes.restore(records, liveContainerIds)
+    this.#memberLinks.refreshAll()
     this.repairLinks()
     this.firewall.sync()
     this.#removeStrayLinks()
@@ -300,6 +307,7 @@ export class Controller implements NetworkController {
   #create(spec: NetworkSpec, options: PrepareOptions = {}, undo = new UndoStack()): Network {
     try {
       const network = this.networks.prepare(spec, undo, options)
+      this.#memberLinks.check(network)
       this.#install(network, undo)
       return network
     } catch (cause) {
@@ -334,6 +342,7 @@ export class Controller implements NetworkController {
     try {
       const grant = (await authority.grantNetwork?.(draft, requests, source.ipam?.options ?? {})) ?? {}
       asked = this.networks.prepare(spec, undo, { ...options, grant })
+      this.#memberLinks.check(asked)
       this.#desk.begin({ kind: 'network', network: asked })
       const more = await authority.createNetwork?.(asked)
       const network = more === undefined ? asked : { ...asked, data: { ...asked.data, ...more } }

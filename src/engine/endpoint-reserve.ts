@@ -71,7 +71,7 @@ export class EndpointReserver {
         ...base,
         ifname: '',
         hostIfname: this.#newVethName(),
-        mac: settings.mac ? parseMac(settings.mac) : (grant.mac ?? driver.macFor?.(ipv4) ?? randomMac(this.#rng)),
+        mac: settings.mac ? parseMac(settings.mac) : (grant.mac ?? driver.macFor?.(ipv4, network) ?? randomMac(this.#rng)),
         ipv4,
         ipv6,
         dnsNames:

@@ -6,7 +6,7 @@ import { hasCode, messageOf } from '../base/errors.ts'
 import type { Logger } from '../base/ports.ts'
 import type { Rtnl } from '../kernel/types.ts'
 import type { Address, Link, Route } from '../model/kernel-state.ts'
-import { type Finding, type LinkPlan, nothingObserved, type Observed, planLink } from '../plan/links.ts'
+import { type Finding, isOurs, type LinkPlan, nothingObserved, type Observed, planLink } from '../plan/links.ts'
 import type { WantedLink, WantedSysctl } from '../plan/wanted.ts'
 import { readSysctl, writeSysctl } from '../sys/sysctl.ts'
 
@@ -101,13 +101,21 @@ export class HostKernel {
     for (const name of names) {
       const want = this.#wanted.get(name)
       this.#wanted.delete(name)
-      if (!want?.adopted) own.push(name)
+      if (want !== undefined && this.#isSomebodyElses(want)) continue
+      own.push(name)
     }
     if (own.length === 0) return Promise.resolve()
     for (const name of own) this.#doomed.add(name)
     return this.rtnl.deleteLinksInBackground(own).finally(() => {
       for (const name of own) this.#doomed.delete(name)
     })
+  }
+
+  /** Never deleted by us: a device that a network uses, and one that would have been made had it been missing. */
+  #isSomebodyElses(want: WantedLink): boolean {
+    if (want.adopted) return true
+    const link = want.madeWhenMissing ? this.rtnl.link(want.spec.name) : undefined
+    return link !== undefined && !isOurs(link)
   }
 
   /** A name that is on its way out must be gone before it can be used again. */
@@ -123,9 +131,9 @@ export class HostKernel {
   /** Deletes links now, waiting for the kernel. A missing one is fine. */
   releaseNow(names: readonly string[]): void {
     for (const name of names) {
-      const adopted = this.#wanted.get(name)?.adopted
+      const want = this.#wanted.get(name)
       this.#wanted.delete(name)
-      if (adopted) continue
+      if (want !== undefined && this.#isSomebodyElses(want)) continue
       try {
         this.rtnl.apply([{ op: 'link.delete', dev: name }])
       } catch (error) {
@@ -140,11 +148,13 @@ export class HostKernel {
     const routed = link !== undefined && link.kind !== 'veth'
     const addresses = routed ? this.rtnl.addresses({ dev: name }) : []
     const routes = routed ? this.rtnl.routes({ dev: name }) : []
+    const neighbours = link !== undefined && this.#wanted.get(name)?.neighbours ? this.rtnl.neighbours({ dev: name }) : []
     return {
       link: (n) => (n === name ? link : undefined),
       nameOf: (index) => this.rtnl.nameOf(index),
       addressesOf: (n) => (n === name ? addresses : []),
       routesOf: (n) => (n === name ? routes : []),
+      neighboursOf: (n) => (n === name ? neighbours : []),
     }
   }
 
@@ -174,6 +184,7 @@ export class HostKernel {
       nameOf: (i) => byIndex.get(i),
       addressesOf: (n) => addresses.get(n) ?? [],
       routesOf: (n) => routes.get(n) ?? [],
+      neighboursOf: (n) => this.rtnl.neighbours({ dev: n }),
     }
   }
 

@@ -1,5 +1,5 @@
 /** Brings an endpoint's interface into its sandbox and out again, whichever way its driver wants that (`Plug` in drivers/types.ts). */
-import { hasCode, messageOf } from '../base/errors.ts'
+import { hasCode, messageOf, NetError } from '../base/errors.ts'
 import type { EndpointWanted } from '../drivers/types.ts'
 import { openRtnl } from '../kernel/rtnl.ts'
 import type { Rtnl } from '../kernel/types.ts'
@@ -34,7 +34,11 @@ export function bringIn(
       return
     }
     case 'born':
-      parts.host.rtnl.apply([{ op: 'link.add', link: { ...plug.link, netnsFd: kernel.ns.fd } }])
+      try {
+        parts.host.rtnl.apply([{ op: 'link.add', link: { ...plug.link, netnsFd: kernel.ns.fd } }])
+      } catch (cause) {
+        throw new NetError('internal', `failed to create the ${plug.link.kind} port: ${messageOf(cause)}`, {}, cause)
+      }
       undo?.defer(`link ${ifname}`, () => SandboxKernel.with(key, ({ rtnl }) => deleteIn(rtnl, ifname)))
       return
     case 'taken':

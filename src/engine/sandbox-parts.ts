@@ -53,7 +53,7 @@ export function plugIn(parts: Parts, kernel: SandboxKernel, at: Attached, record
 export function resolverView(parts: Parts, record: SandboxRecord): DnsView {
   const resolver = parts.files.resolver(record)
   const networks = parts.attachments.inGatewayOrder(record).filter(hasNames)
-  return dnsViewOf(networks, resolver.upstreams, parts.attachments.defaultRoutes(record).length > 0, resolver.options)
+  return dnsViewOf(networks, resolver.upstreams, parts.attachments.reachesOutside(record), resolver.options)
 }
 
 /** Opens the resolver of a sandbox that needs one and has none yet. */

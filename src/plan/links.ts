@@ -3,7 +3,7 @@
  * empty; in between it is repair, and each step comes with a sentence that says what was wrong.
  */
 import { cidrOf, splitPrefix } from '../base/address.ts'
-import type { Address, Link, LinkSettings, Route, Step } from '../model/kernel-state.ts'
+import type { Address, Link, LinkSettings, Neighbour, Route, Step } from '../model/kernel-state.ts'
 import type { WantedLink } from './wanted.ts'
 
 export interface Observed {
@@ -13,6 +13,8 @@ export interface Observed {
   addressesOf(name: string): readonly Address[]
   /** Routes over a link, main table. Absent: not looked at. */
   routesOf?(name: string): readonly Route[]
+  /** Neighbours of a link. Absent: not looked at. */
+  neighboursOf?(name: string): readonly Neighbour[]
 }
 
 export interface Finding {
@@ -34,6 +36,7 @@ export const nothingObserved: Observed = { link: () => undefined, nameOf: () => 
 export function planLink(want: WantedLink, have: Observed, plan: LinkPlan = { steps: [], findings: [], created: [] }): LinkPlan {
   const { spec } = want
   const link = have.link(spec.name)
+  if (link !== undefined && want.madeWhenMissing && !isOurs(link)) return plan
   if (link === undefined || (link.kind !== spec.kind && !want.adopted)) {
     if (link !== undefined) {
       plan.findings.push({ subject: spec.name, wrong: `is a ${link.kind || 'physical'} link, not a ${spec.kind}` })
@@ -45,6 +48,8 @@ export function planLink(want: WantedLink, have: Observed, plan: LinkPlan = { st
     for (const addr of want.addresses) plan.steps.push({ op: 'addr.replace', addr })
     // up comes last: addresses are announced when a link comes up, and a port must be isolated before it forwards
     if (up) plan.steps.push({ op: 'link.set', dev: spec.name, set: { up: true } })
+    for (const route of want.routes ?? []) plan.steps.push({ op: 'route.replace', route })
+    for (const neigh of want.neighbours ?? []) plan.steps.push({ op: 'neigh.replace', neigh })
     return plan
   }
   const set: { -readonly [K in keyof LinkSettings]: LinkSettings[K] } = {}
@@ -104,8 +109,47 @@ export function planLink(want: WantedLink, have: Observed, plan: LinkPlan = { st
       plan.steps.push({ op: 'route.replace', route })
       differs(`route to ${route.dst} is missing`)
     }
+  planRoutes(want, have, plan, differs)
+  planNeighbours(want, have, plan, differs)
   for (const text of wrong) plan.findings.push({ subject: spec.name, wrong: text })
   return plan
+}
+
+/** The link carries our mark. */
+export function isOurs(link: Link): boolean {
+  return link.alias.startsWith('causeway:')
+}
+
+/** Routes that a link wants by name: missing ones are set, others that a program or person set on our link are taken away. */
+function planRoutes(want: WantedLink, have: Observed, plan: LinkPlan, differs: (text: string) => void): void {
+  const present = have.routesOf?.(want.spec.name)
+  if (want.routes === undefined || present === undefined) return
+  const same = (a: Route, b: Route) => a.dst === b.dst && a.src === b.src && a.gateway === b.gateway
+  for (const route of want.routes) {
+    if (present.some((r) => same(r, route))) continue
+    plan.steps.push({ op: 'route.replace', route })
+    differs(`route to ${route.dst} is missing`)
+  }
+  for (const route of present) {
+    if (route.protocol === 'kernel' || route.protocol === 'ra' || want.routes.some((r) => r.dst === route.dst)) continue
+    plan.steps.push({ op: 'route.delete', route })
+    differs(`route to ${route.dst} is not wanted`)
+  }
+}
+
+function planNeighbours(want: WantedLink, have: Observed, plan: LinkPlan, differs: (text: string) => void): void {
+  const present = have.neighboursOf?.(want.spec.name)
+  if (want.neighbours === undefined || present === undefined) return
+  for (const neigh of want.neighbours) {
+    if (present.some((n) => n.ip === neigh.ip && n.mac === neigh.mac && n.state === neigh.state)) continue
+    plan.steps.push({ op: 'neigh.replace', neigh })
+    differs(`neighbour ${neigh.ip} is missing`)
+  }
+  for (const neigh of present) {
+    if (neigh.state !== 'permanent' || want.neighbours.some((n) => n.ip === neigh.ip)) continue
+    plan.steps.push({ op: 'neigh.delete', neigh })
+    differs(`neighbour ${neigh.ip} is not wanted`)
+  }
 }
 
 /** The route that the kernel makes for an address (net/ipv4/fib_frontend.c fib_add_ifaddr, net/ipv6/addrconf.c addrconf_prefix_route). */
