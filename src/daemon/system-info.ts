@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { arch, cpus, hostname, release, totalmem } from 'node:os'
 import type { SystemInfo, VersionFacts } from '../api/types.ts'
+import { builtinDrivers } from '../drivers/registry.ts'
 import { tryReadSysctl } from '../sys/sysctl.ts'
 import type { DaemonConfig } from './config.ts'
 
@@ -61,7 +62,7 @@ export function systemInfo(id: string, config: DaemonConfig, runtime: { name: st
     IPv4Forwarding: forwarding,
     LiveRestoreEnabled: true,
     Labels: config.labels,
-    NetworkPlugins: ['bridge', 'host', 'null'],
+    NetworkPlugins: builtinDrivers.map((driver) => driver.name).sort(),
     Warnings: [],
   }
 }
