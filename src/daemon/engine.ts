@@ -3,7 +3,7 @@ import { mkdirSync, readFileSync } from 'node:fs'
 import { basename } from 'node:path'
 import type { ApiServer } from '../api/server.ts'
 import { createApiServer } from '../api/server.ts'
-import { parseCidr } from '../base/address.ts'
+import { cidrOverlaps, parseCidr } from '../base/address.ts'
 import { systemClock } from '../base/clock.ts'
 import { messageOf } from '../base/errors.ts'
 import { hex } from '../base/ids.ts'
@@ -34,6 +34,7 @@ import { Nft } from '../kernel/nft.ts'
 import { openRtnl } from '../kernel/rtnl.ts'
 import { socketTable } from '../kernel/sockets.ts'
 import type { Rtnl } from '../kernel/types.ts'
+import { createRemoteDrivers } from '../remote/remote-drivers.ts'
 import { openLmdbStore } from '../store/lmdb-store.ts'
 import { dump } from '../store/types.ts'
 import { keepFromChildren } from '../sys/descriptors.ts'
@@ -119,7 +120,18 @@ async function build(config: DaemonConfig, log: Logger, onShutdown: () => void, 
       ownDevices: new Set([...controller.host.wantedNames(), ...markedLinks(rtnl)]),
     })
   const device = chooseDefaultBridge(rtnl, log)
-  const outside = combine([])
+  const plugins = createRemoteDrivers({
+    log,
+    clock,
+    rng,
+    isUsedByHost: (subnet) => hostUse().reserved.some((used) => cidrOverlaps(used, parseCidr(subnet))),
+  })
+  done.push(() => plugins.close())
+  // networks of plugins that are away now are still what they were
+  plugins.adopt(
+    store.list<{ driver: string; ipamDriver: string }>('network/').flatMap(([, { driver, ipamDriver }]) => [driver, ipamDriver]),
+  )
+  const outside = combine([plugins])
   const controller = new Controller({
     env: { store, rtnl, nft, conntrack, dns, reactor, clock, rng, log, netnsDir: `${config.execRoot}/netns` },
     config: { ...config.networking, defaultBridgeName: device },
@@ -258,6 +270,7 @@ async function build(config: DaemonConfig, log: Logger, onShutdown: () => void, 
     api,
     async close() {
       guardian.close()
+      plugins.close()
       stopFollowing()
       stopCollecting()
       await api.close()
