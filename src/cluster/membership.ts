@@ -38,6 +38,7 @@ export class Membership {
   #version: Version | undefined
   #joining: Promise<void> | undefined
   #hasWarned = false
+  #isSeen = false
 
   constructor(options: MembershipOptions) {
     this.#o = options
@@ -48,6 +49,11 @@ export class Membership {
   check(): Check {
     if (this.#version === undefined) throw new NetError('unavailable', this.#awayText())
     return { key: CLUSTER_KEY.host(this.#o.hostId), version: this.#version }
+  }
+
+  /** The advertised address. */
+  get address(): Advertise['address'] {
+    return this.#o.advertise.address
   }
 
   get isJoined(): boolean {
@@ -71,7 +77,9 @@ export class Membership {
   recordChanged(): void {
     if (this.#stopping.signal.aborted || this.#joining !== undefined || this.#version === undefined) return
     const now = this.#o.hosts.versionOf(this.#o.hostId)
-    if (now === this.#version) return
+    // until the watch has shown our own write, what it shows is older
+    if (now === this.#version) this.#isSeen = true
+    if (!this.#isSeen || now === this.#version) return
     this.#version = undefined
     this.#o.log.warn('the record of this host in the cluster was changed or removed by another member; joining again')
     void this.join()
@@ -133,6 +141,7 @@ export class Membership {
       })
       if (!result.ok) continue
       this.#version = result.versions.get(key)
+      this.#isSeen = this.#o.hosts.versionOf(hostId) === this.#version
       return
     }
     throw new NetError('busy', `the record of host ${hostId} is changed by others all the time`)

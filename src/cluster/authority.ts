@@ -1,0 +1,183 @@
+/** The cluster as the engine's authority for overlay networks: who may have which name, subnet, address and VXLAN id. */
+import { splitPrefix } from '../base/address.ts'
+import { hasCode } from '../base/errors.ts'
+import type { Clock } from '../base/ports.ts'
+import type {
+  Authority,
+  AuthorityData,
+  EndpointAsk,
+  EndpointFinal,
+  EndpointGrant,
+  NetworkGrant,
+  RemoteEndpoint,
+} from '../drivers/authority.ts'
+import type { NetworkDraft } from '../drivers/types.ts'
+import type { IpamPoolRequest, Network } from '../model/network.ts'
+import { macOf, poolWith } from './choose.ts'
+import type { Claims } from './claims.ts'
+import type { EndpointClaims } from './endpoint-claims.ts'
+import type { Membership } from './membership.ts'
+import type { Mirror } from './mirror.ts'
+import type { ClusterEndpoint } from './model.ts'
+import type { NetworkClaims } from './network-claims.ts'
+import type { Settler } from './settler.ts'
+
+const RETRY_MS = 200
+
+export interface AuthorityOptions {
+  readonly mirror: Mirror
+  readonly claims: Claims
+  readonly membership: Membership
+  readonly networks: NetworkClaims
+  readonly endpoints: EndpointClaims
+  readonly settler: Settler
+  readonly clock: Clock
+  /** How long a change waits for a store that is away before it is refused. */
+  readonly waitMs: number
+}
+
+export class ClusterAuthority implements Authority {
+  readonly name = 'cluster'
+  readonly #o: AuthorityOptions
+  /** Networks that are followed for an endpoint of this host. */
+  readonly #uses = new Map<string, string>()
+  /** Networks that this host is just creating or removing: the engine knows. */
+  readonly busy = new Set<string>()
+
+  constructor(options: AuthorityOptions) {
+    this.#o = options
+  }
+
+  grantNetwork(draft: NetworkDraft, requests: readonly IpamPoolRequest[]): Promise<NetworkGrant> {
+    return this.#whileBusy(draft.id, () => this.#patiently(() => this.#o.networks.grant(draft, requests)))
+  }
+
+  createNetwork(network: Network): Promise<AuthorityData | undefined> {
+    return this.#whileBusy(network.id, () => this.#patiently(() => this.#o.networks.create(network)))
+  }
+
+  removeNetwork(network: Network, _force: boolean): Promise<void> {
+    return this.#whileBusy(network.id, () => this.#patiently(() => this.#o.networks.remove(network)))
+  }
+
+  async grantEndpoint(network: Network, ask: EndpointAsk): Promise<EndpointGrant> {
+    this.#use(ask.endpointId, network.id)
+    try {
+      const endpoint = await this.#patiently(() => this.#o.endpoints.grant(network, ask))
+      return {
+        ...(endpoint.ipv4 === '' ? {} : { ipv4: endpoint.ipv4 }),
+        ...(endpoint.ipv6 === '' ? {} : { ipv6: endpoint.ipv6 }),
+        mac: endpoint.mac,
+        data: { vni: this.#vniOf(endpoint) },
+      }
+    } catch (error) {
+      this.#unuse(ask.endpointId)
+      this.#o.settler.kick()
+      throw error
+    }
+  }
+
+  activateEndpoint(network: Network, endpoint: EndpointFinal): Promise<void> {
+    return this.#patiently(() => this.#o.endpoints.activate(network, endpoint))
+  }
+
+  async removeEndpoint(network: Network, endpointId: string): Promise<void> {
+    await this.#o.endpoints.release(network.id, endpointId)
+    this.#unuse(endpointId)
+  }
+
+  remoteEndpoints(network: Network): readonly RemoteEndpoint[] {
+    const { mirror } = this.#o
+    return mirror
+      .endpointsOf(network.id)
+      .filter(({ hostId }) => hostId !== mirror.hostId)
+      .map((endpoint) => this.remote(network, endpoint))
+  }
+
+  /** An endpoint of another host as inspect shows it. */
+  remote(network: Network, endpoint: ClusterEndpoint): RemoteEndpoint {
+    const length = (ip: ClusterEndpoint['ipv4']) => {
+      const pool = ip === '' ? undefined : network.pools[poolWith(network.pools, ip)]
+      return pool === undefined ? 0 : splitPrefix(pool.subnet).length
+    }
+    const { id, name, hostId, ipv4, ipv6, mac } = endpoint
+    const host = this.#o.mirror.host(hostId)?.name ?? hostId
+    return { id, name, host, ipv4, ipv4Length: length(ipv4), ipv6, ipv6Length: length(ipv6), mac }
+  }
+
+  /** Takes up what lives on this host. Does not wait for the store: what it has to be told is told as soon as it answers. */
+  async restore(
+    _networks: readonly Network[],
+    endpoints: readonly { readonly network: Network; readonly endpoint: EndpointFinal }[],
+  ): Promise<void> {
+    const { claims } = this.#o
+    const alive = new Set(endpoints.map(({ endpoint }) => endpoint.endpointId))
+    for (const claim of claims.list()) if (!alive.has(claim.endpointId)) claims.put({ ...claim, state: 'releasing' })
+    for (const { network, endpoint } of endpoints) {
+      const { endpointId, containerName } = endpoint
+      const claimed = claims.get(endpointId)?.endpoint ?? this.#fromFinal(network, endpoint)
+      claims.put({ endpointId, networkId: network.id, name: containerName, state: 'held', endpoint: { ...claimed, active: true } })
+      this.#use(endpointId, network.id)
+    }
+    this.#o.settler.joined()
+  }
+
+  /** An endpoint whose claim was lost with the engine's store, from the engine's record. */
+  #fromFinal(network: Network, final: EndpointFinal): ClusterEndpoint {
+    const { mirror, membership } = this.#o
+    return {
+      id: final.endpointId,
+      networkId: network.id,
+      containerId: final.containerId,
+      name: final.containerName,
+      dnsNames: final.dnsNames.slice(0, 64),
+      ipv4: final.ipv4,
+      ipv6: final.ipv6,
+      mac: final.mac === '' ? macOf((final.ipv4 || final.ipv6) as NonNullable<ClusterEndpoint['hostAddress']>) : final.mac,
+      hostId: mirror.hostId,
+      hostAddress: membership.address,
+      active: true,
+    }
+  }
+
+  #vniOf({ networkId, ipv4, ipv6 }: ClusterEndpoint): number {
+    const network = this.#o.mirror.network(networkId)
+    const pools = network?.subnets.map(({ subnet }) => ({ subnet, aux: {} })) ?? []
+    const ip = ipv4 || ipv6
+    return ip === '' ? 0 : (network?.subnets[poolWith(pools, ip)]?.vni ?? 0)
+  }
+
+  #use(endpointId: string, networkId: string): void {
+    if (this.#uses.has(endpointId)) return
+    this.#uses.set(endpointId, networkId)
+    this.#o.mirror.endpointTable.use(networkId)
+  }
+
+  #unuse(endpointId: string): void {
+    const networkId = this.#uses.get(endpointId)
+    if (networkId === undefined) return
+    this.#uses.delete(endpointId)
+    this.#o.mirror.endpointTable.unuse(networkId)
+  }
+
+  async #whileBusy<T>(networkId: string, run: () => Promise<T>): Promise<T> {
+    this.busy.add(networkId)
+    try {
+      return await run()
+    } finally {
+      this.busy.delete(networkId)
+    }
+  }
+
+  async #patiently<T>(run: () => Promise<T>): Promise<T> {
+    const until = this.#o.clock.now() + this.#o.waitMs
+    for (;;) {
+      try {
+        return await run()
+      } catch (error) {
+        if (!hasCode(error, 'unavailable') || this.#o.clock.now() + RETRY_MS > until) throw error
+        await this.#o.clock.sleep(RETRY_MS)
+      }
+    }
+  }
+}

@@ -1,0 +1,66 @@
+/** Which addresses a new endpoint tries for (pure but for chance). Whether it gets them, the transaction says. */
+import { cidrContains, familyOf, type Ip, parseIp } from '../base/address.ts'
+import { NetError } from '../base/errors.ts'
+import type { EndpointSettings } from '../model/endpoint.ts'
+import type { Network } from '../model/network.ts'
+import { isReservedAddress, lowestAddress, poolWith } from './choose.ts'
+import type { ClusterSubnet } from './model.ts'
+
+/** Docker's checks of addresses that were asked for. Throws `invalid`. */
+export function checkAskedAddresses(network: Network, settings: EndpointSettings): void {
+  for (const text of [settings.ipv4, settings.ipv6]) {
+    if (!text) continue
+    if (network.data?.['userSubnets'] !== true)
+      throw new NetError('invalid', 'user specified IP address is supported only when connecting to networks with user configured subnets')
+    const ip = parseIp(text)
+    if (poolWith(network.pools, ip) < 0)
+      throw new NetError('invalid', `Invalid address ${ip}: It does not belong to any of this network's subnets`, { subject: ip })
+  }
+}
+
+export interface AddressChoice {
+  readonly network: Network
+  readonly subnets: readonly ClusterSubnet[]
+  readonly settings: EndpointSettings
+  /** Known to be somebody's; only automatic choice goes by it, it may be out of date. */
+  readonly isTaken: (ip: Ip) => boolean
+  /** Another endpoint of this host is just taking it. */
+  readonly isPending: (ip: Ip) => boolean
+  /** Passes over so many free addresses: hosts that race spread out. */
+  readonly skip: number
+}
+
+/** The lowest free address of each family, or the one asked for. Throws `denied` (in use) or `unavailable` (nothing left). */
+export function chooseAddresses(choice: AddressChoice): { ipv4: Ip | ''; ipv6: Ip | '' } {
+  const { network, subnets } = choice
+  const ipv4 = network.enableIpv4 ? chooseAddress(choice, 4, undefined) : ''
+  const segment = ipv4 === '' ? undefined : subnets.find(({ subnet }) => cidrContains(subnet, ipv4))?.vni
+  return { ipv4, ipv6: network.enableIpv6 ? chooseAddress(choice, 6, segment) : '' }
+}
+
+/** `segment`: the address has to be on the same one as the other family's, where the network has a subnet there. */
+function chooseAddress(choice: AddressChoice, family: 4 | 6, segment: number | undefined): Ip | '' {
+  const { network, subnets, settings, skip } = choice
+  const pools = network.pools.filter((pool) => familyOf(pool.subnet) === family)
+  if (pools.length === 0) return ''
+  const isOwn = (ip: Ip) => network.pools.some((pool) => pool.gateway === ip || Object.values(pool.aux).includes(ip))
+  const asked = family === 4 ? settings.ipv4 : settings.ipv6
+  if (asked) {
+    const ip = parseIp(asked)
+    const pool = pools[poolWith(pools, ip)]
+    if (choice.isPending(ip) || isOwn(ip) || (pool !== undefined && isReservedAddress(pool.subnet, ip))) throw addressInUse()
+    return ip
+  }
+  const beside = pools.filter((pool) => segment === subnets.find(({ subnet }) => subnet === pool.subnet)?.vni)
+  const isTaken = (ip: Ip) => choice.isTaken(ip) || choice.isPending(ip) || isOwn(ip)
+  for (const back of [skip, 0])
+    for (const pool of segment !== undefined && beside.length > 0 ? beside : pools) {
+      const ip = lowestAddress(pool, isTaken, back)
+      if (ip !== undefined) return ip
+    }
+  throw new NetError('unavailable', `no available IPv${family} addresses on this network's address pools: ${network.name} (${network.id})`)
+}
+
+export function addressInUse(): NetError {
+  return new NetError('denied', 'Address already in use')
+}
