@@ -1,0 +1,57 @@
+/** Clients of real stores for the conformance suite, and writing to those stores beside the port. */
+import { request } from 'node:http'
+import { systemClock } from '../../src/base/clock.ts'
+import { silentLogger } from '../../src/base/ports.ts'
+import { systemRng } from '../../src/base/rng.ts'
+import { openClusterStore } from '../../src/cluster/store/open.ts'
+import type { ClusterStore } from '../../src/cluster/store/types.ts'
+import { parseStoreUrl } from '../../src/cluster/store/url.ts'
+
+interface Lab {
+  storeUrl(path?: string): string
+  readonly storeOpts: Readonly<Record<string, string>>
+}
+
+export const ports = { clock: systemClock, rng: systemRng, logger: silentLogger }
+
+/** `open` gives a client that `closeAll` closes. Tests do not wait long for a store that is away: `kv.patience` is 2 s. */
+export function opener(lab: () => Lab) {
+  const opened: ClusterStore[] = []
+  return {
+    open(path = '', options: Readonly<Record<string, string>> = {}): ClusterStore {
+      const config = parseStoreUrl(lab().storeUrl(path === '' ? '' : `/${path}`), { 'kv.patience': '2', ...lab().storeOpts, ...options })
+      const store = openClusterStore(config, ports)
+      opened.push(store)
+      return store
+    },
+    async closeAll(): Promise<void> {
+      await Promise.all(opened.map((store) => store.close()))
+    },
+  }
+}
+
+/** A plain request to a server, as any tool could make it; throws when it is refused. */
+export function plainRequest(endpoint: string, method: string, path: string, body: Uint8Array | string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const req = request(`http://${endpoint}${path}`, { method, agent: false }, (res) => {
+      const chunks: Buffer[] = []
+      res.on('data', (chunk: Buffer) => chunks.push(chunk))
+      res.on('end', () => {
+        const text = Buffer.concat(chunks).toString()
+        if ((res.statusCode ?? 0) < 300) resolve(text)
+        else reject(new Error(`${method} ${path}: ${res.statusCode} ${text}`))
+      })
+    })
+    req.on('error', reject)
+    req.end(body)
+  })
+}
+
+/** Puts any bytes into an etcd without TLS and users. Its keys begin with a slash. */
+export function rawPutThrough(lab: () => { readonly members: readonly { readonly endpoint: string; pid(): number }[] }) {
+  return async (key: string, value: Uint8Array): Promise<void> => {
+    const member = lab().members.find((m) => m.pid() !== 0)
+    const body = { key: Buffer.from(`/${key}`).toString('base64'), value: Buffer.from(value).toString('base64') }
+    await plainRequest(member?.endpoint as string, 'POST', '/v3/kv/put', JSON.stringify(body))
+  }
+}
