@@ -60,6 +60,20 @@ export class OverlaySandboxes {
     return [...this.#open.keys()]
   }
 
+  has(networkId: string): boolean {
+    return this.#open.has(networkId)
+  }
+
+  /** Some container is still plugged in. */
+  hasPorts(networkId: string): boolean {
+    return (
+      this.#open
+        .get(networkId)
+        ?.namespace.rtnl.links('veth')
+        .some((link) => link.alias.startsWith(portAlias(''))) ?? false
+    )
+  }
+
   pathOf(networkId: string): string {
     return `${this.#options.netnsDir}/${overlayNamespaceName(networkId)}`
   }
