@@ -3,7 +3,7 @@
  * (call `isolate()` first). Everything goes through its socket or through the `docker` and `causeway` commands.
  */
 import { type ChildProcess, execFile, spawn, spawnSync } from 'node:child_process'
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, rmSync } from 'node:fs'
 import { Agent, request } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -63,8 +63,18 @@ function run(file: string, args: readonly string[], env: NodeJS.ProcessEnv = {})
   })
 }
 
+export interface EngineLabOptions {
+  /** argv that runs a command where the engine shall live, for example a host of `lab-net.ts`; absent: in the test's own namespaces. */
+  readonly enter?: (...argv: string[]) => string[]
+}
+
 /** Starts an engine with `flags` besides its folders and socket, and makes busybox:latest in it. */
-export async function startEngineLab(flags: readonly string[] = []): Promise<EngineLab> {
+export async function startEngineLab(flags: readonly string[] = [], options: EngineLabOptions = {}): Promise<EngineLab> {
+  const enter = options.enter ?? ((...argv: string[]) => argv)
+  const there = (...argv: string[]) => {
+    const [file = '', ...args] = enter(...argv)
+    return spawnSync(file, args).stdout.toString()
+  }
   const dir = mkdtempSync(join(tmpdir(), 'causeway-test-'))
   const socket = `${dir}/causeway.sock`
   const host = `unix://${socket}`
@@ -99,7 +109,8 @@ export async function startEngineLab(flags: readonly string[] = []): Promise<Eng
     agent.destroy()
     agent = new Agent({ keepAlive: true })
     const argv = [`${ROOT}bin/causeway`, 'daemon', '--data-root', `${dir}/data`, '--exec-root', `${dir}/run`, '-H', host, ...flags]
-    const started = spawn(process.execPath, argv, { stdio: ['ignore', 'pipe', 'pipe'] })
+    const [file = '', ...args] = enter(process.execPath, ...argv)
+    const started = spawn(file, args, { stdio: ['ignore', 'pipe', 'pipe'] })
     child = started
     for (const stream of [started.stdout, started.stderr])
       stream.on('data', (chunk: Buffer) => {
@@ -129,7 +140,10 @@ export async function startEngineLab(flags: readonly string[] = []): Promise<Eng
     api,
     docker: (...args) => run('docker', ['-H', host, ...args], { DOCKER_CONFIG: `${dir}/docker` }),
     causeway: (...args) => run(process.execPath, [`${ROOT}bin/causeway`, '-H', host, ...args]),
-    sh: (command) => run('sh', ['-c', command]),
+    sh(command) {
+      const [file = '', ...args] = enter('sh', '-c', command)
+      return run(file, args)
+    },
     async run(name, options = {}) {
       const [first, ...rest] = options.networks ?? []
       const created = await api('POST', `/containers/create?name=${name}`, {
@@ -167,15 +181,15 @@ export async function startEngineLab(flags: readonly string[] = []): Promise<Eng
       await lab.stop()
       agent.destroy()
       const left: string[] = []
-      const links = spawnSync('ip', ['-o', 'link']).stdout.toString()
+      const links = there('ip', '-o', 'link')
       for (const line of links.split('\n')) if (/causeway:|veth[0-9a-f]{7}@|br-[0-9a-f]{12}|docker0/.test(line)) left.push(`link: ${line}`)
-      const tables = spawnSync('nft', ['list', 'tables']).stdout.toString()
+      const tables = there('nft', 'list', 'tables')
       if (tables.includes('causeway')) left.push(`nft: ${tables}`)
-      const mounts = readFileSync('/proc/self/mountinfo', 'utf8')
+      const mounts = there('cat', '/proc/self/mountinfo')
         .split('\n')
         .filter((line) => line.includes(dir))
       left.push(...mounts.map((line) => `mount: ${line}`))
-      for (const line of mounts) spawnSync('umount', ['-l', line.split(' ')[4] as string])
+      for (const line of mounts) there('umount', '-l', line.split(' ')[4] as string)
       rmSync(dir, { recursive: true, force: true })
       return left
     },
