@@ -29,6 +29,8 @@ export const OPTION = {
   endpointSysctls: `${DOCKER}endpoint.sysctls`,
   /** Ours: `false` lets containers of the network send from any address (routers, VPN gateways, nested bridges). */
   sourceGuard: 'causeway.source_guard',
+  /** Ours, of an endpoint: which default routes may lead over it (`true`, `false`, `ipv4`, `ipv6`); it can be the gateway for published ports all the same. */
+  defaultRoute: 'causeway.default_route',
   /** Ours: the host has an interface of its own on a macvlan network's parent. */
   macvlanHost: 'causeway.macvlan.host',
 } as const

@@ -109,8 +109,8 @@ export class Attachments {
   defaultRoutes(record: SandboxRecord): DefaultRoute[] {
     const { v4, v6 } = electGateways(this.#candidates(record))
     const out: DefaultRoute[] = []
-    if (v4) out.push({ family: 4, ifname: v4.at.record.ifname, gateway: v4.gateway4 as Ip | '' })
-    if (v6) out.push({ family: 6, ifname: v6.at.record.ifname, gateway: v6.gateway6 as Ip | '' })
+    if (v4 && mayLeadOut(v4.at, 4)) out.push({ family: 4, ifname: v4.at.record.ifname, gateway: v4.gateway4 as Ip | '' })
+    if (v6 && mayLeadOut(v6.at, 6)) out.push({ family: 6, ifname: v6.at.record.ifname, gateway: v6.gateway6 as Ip | '' })
     return out
   }
 
@@ -223,6 +223,12 @@ export class Attachments {
 /** The network's members find each other by name there. */
 export function hasNames({ record, network }: Attached): boolean {
   return isUserDefined(network) && record.gatewayBridge !== true
+}
+
+/** Endpoints in namespaces of others can leave the default route to somebody else. */
+function mayLeadOut({ record }: Attached, family: 4 | 6): boolean {
+  const said = record.settings.driverOpts?.[OPTION.defaultRoute] ?? 'true'
+  return said === 'true' || said === `ipv${family}`
 }
 
 export function isUserDefined(network: Network): boolean {
