@@ -36,7 +36,7 @@ export class EndpointReserver {
     this.#isIfnameTaken = options.isIfnameTaken
   }
 
-  /** Throws Docker's texts (`Address already in use`, …). `taken` are interface names inside the sandbox besides the siblings'. */
+  /** Throws Docker's texts (`Address already in use`, …). `isTaken` tells of interface names inside the sandbox besides the siblings'. */
   reserve(
     sandbox: SandboxRecord,
     network: Network,
@@ -44,7 +44,7 @@ export class EndpointReserver {
     siblings: readonly EndpointRecord[],
     undo: UndoStack,
     options: {
-      readonly taken?: ReadonlySet<string>
+      readonly isTaken?: (ifname: string) => boolean
       readonly id?: string
       readonly grant?: EndpointGrant
       readonly gatewayBridge?: boolean
@@ -83,15 +83,20 @@ export class EndpointReserver {
       },
       network,
       siblings,
-      options.taken,
+      options.isTaken,
     )
   }
 
   /** Chooses the interface's names; done again when the authority has said more in `data`. */
-  settle(e: EndpointRecord, network: Network, siblings: readonly EndpointRecord[], taken: ReadonlySet<string> = new Set()): EndpointRecord {
+  settle(
+    e: EndpointRecord,
+    network: Network,
+    siblings: readonly EndpointRecord[],
+    isTaken: (ifname: string) => boolean = () => false,
+  ): EndpointRecord {
     const driver = this.#networks.driverOf(network)
     const prefix = driver.ifacePrefix?.(network, e.data ?? {}) || network.options[OPTION.ifacePrefix] || 'eth'
-    const named = { ...e, ifname: chooseIfname(prefix, e.settings, siblings, taken) }
+    const named = { ...e, ifname: chooseIfname(prefix, e.settings, siblings, isTaken) }
     const { plug } = this.#wanted({ record: named, network })
     if (plug.kind === 'born') return { ...named, hostIfname: '' }
     if (plug.kind === 'taken') return { ...named, hostIfname: plug.hostIfname, mac: plug.mac ?? named.mac }
@@ -141,12 +146,17 @@ export class EndpointReserver {
   }
 }
 
-function chooseIfname(prefix: string, settings: EndpointSettings, siblings: readonly EndpointRecord[], taken: ReadonlySet<string>): string {
-  const used = new Set([...taken, ...siblings.map((e) => e.ifname)])
+function chooseIfname(
+  prefix: string,
+  settings: EndpointSettings,
+  siblings: readonly EndpointRecord[],
+  isTaken: (ifname: string) => boolean,
+): string {
+  const isUsed = (name: string) => siblings.some((e) => e.ifname === name) || isTaken(name)
   const asked = settings.driverOpts?.[OPTION.endpointIfname]
   if (asked) {
-    if (used.has(asked)) throw new NetError('internal', `error renaming interface to ${asked}: file exists`)
+    if (isUsed(asked)) throw new NetError('internal', `error renaming interface to ${asked}: file exists`)
     return asked
   }
-  for (let n = 0; ; n++) if (!used.has(`${prefix}${n}`)) return `${prefix}${n}`
+  for (let n = 0; ; n++) if (!isUsed(`${prefix}${n}`)) return `${prefix}${n}`
 }

@@ -53,11 +53,16 @@ export class GatewayBridge {
 }
 
 /** Adds the way out to a sandbox that needs one and has none yet. */
-export function withGatewayBridge(parts: Parts, record: SandboxRecord, undo: UndoStack, taken?: ReadonlySet<string>): SandboxRecord {
+export function withGatewayBridge(
+  parts: Parts,
+  record: SandboxRecord,
+  undo: UndoStack,
+  isTaken?: (ifname: string) => boolean,
+): SandboxRecord {
   if (record.endpoints.some((e) => e.gatewayBridge) || !parts.attachments.needsGatewayBridge(record)) return record
   const e = parts.reserver.reserve(record, parts.gatewayBridge(), {}, record.endpoints, undo, {
     gatewayBridge: true,
-    ...(taken ? { taken } : {}),
+    ...(isTaken ? { isTaken } : {}),
   })
   return { ...record, endpoints: [...record.endpoints, e] }
 }

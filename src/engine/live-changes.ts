@@ -32,7 +32,7 @@ export class LiveChanges {
   connect(containerId: string, ref: string, settings: EndpointSettings): EndpointInfo {
     const { before, network } = this.#check(containerId, ref, settings)
     const info = this.#attach(before, network, (kernel, undo) =>
-      this.#parts.reserver.reserve(before, network, settings, before.endpoints, undo, { taken: kernel.ifnames() }),
+      this.#parts.reserver.reserve(before, network, settings, before.endpoints, undo, { isTaken: kernel.hasLink }),
     )
     this.#settleGatewayBridge(containerId)
     return info
@@ -52,7 +52,7 @@ export class LiveChanges {
       const endpoint = (await asking.create(reserved)) ?? reserved
       if (registry.get(containerId) === undefined) throw new NetError('conflict', `container ${containerId.slice(0, 12)} is not running`)
       const info = this.#attach(this.#require(containerId), network, (kernel) =>
-        reserver.settle(endpoint, network, before.endpoints, kernel.ifnames()),
+        reserver.settle(endpoint, network, before.endpoints, kernel.hasLink),
       )
       isAttached = true
       this.#settleGatewayBridge(containerId)
@@ -132,7 +132,7 @@ export class LiveChanges {
       return
     }
     this.#attach(record, gatewayBridge(), (kernel, undo) => {
-      const { endpoints } = withGatewayBridge(this.#parts, record, undo, kernel.ifnames())
+      const { endpoints } = withGatewayBridge(this.#parts, record, undo, kernel.hasLink)
       return endpoints[endpoints.length - 1] as EndpointRecord
     })
   }

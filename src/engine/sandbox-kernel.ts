@@ -8,7 +8,6 @@ import type { EndpointWanted } from '../drivers/types.ts'
 import { openRtnl } from '../kernel/rtnl.ts'
 import type { Rtnl } from '../kernel/types.ts'
 import type { Address, Step } from '../model/kernel-state.ts'
-import { interfaceNames } from '../sys/ifindex.ts'
 import { closeNetns, inNetns, type Netns, openNetns } from '../sys/netns.ts'
 import { writeSysctl } from '../sys/sysctl.ts'
 
@@ -110,10 +109,8 @@ export class SandboxKernel {
     })
   }
 
-  /** Interface names in use, for choosing the next ethN. */
-  ifnames(): Set<string> {
-    return new Set(interfaceNames(this.ns))
-  }
+  /** A link of this name is here, ours or not: for choosing the next ethN. */
+  readonly hasLink = (name: string): boolean => this.rtnl.indexOf(name) !== 0
 }
 
 export function defaultRouteStep(route: DefaultRoute): Step {

@@ -2,9 +2,7 @@
  * Names and indexes of links, asked through any netlink socket: it passes interface ioctls on to its own namespace
  * (net/socket.c sock_do_ioctl). Takes no lock in the kernel and about a microsecond.
  */
-import { readFileSync } from 'node:fs'
 import { raw } from './libc.ts'
-import { inNetns, type Netns } from './netns.ts'
 
 const SIOCGIFNAME = 0x8910
 const SIOCGIFINDEX = 0x8933
@@ -38,10 +36,4 @@ export function isLinkRunning(fd: number, name: string): boolean {
   ifreq.set(bytes.subarray(0, IFNAMSIZ - 1))
   if (raw.ioctl(fd, SIOCGIFFLAGS, ifreq) < 0) return false
   return (new DataView(ifreq.buffer).getUint16(IFNAMSIZ, true) & IFF_RUNNING) !== 0
-}
-
-/** Names of all interfaces of a namespace, from its /proc/net/dev: unlike a netlink dump it waits for nobody (dev_seq_ops walk under RCU). */
-export function interfaceNames(ns: Netns): string[] {
-  const text = inNetns(ns, () => readFileSync('/proc/thread-self/net/dev', 'utf8'))
-  return [...text.matchAll(/^\s*([^\s:]+):/gm)].map((match) => match[1] as string)
 }
