@@ -1,0 +1,129 @@
+/** The CNI face's view of the kernel (faces/cni/kernel.ts) over rtnetlink. */
+import { statSync } from 'node:fs'
+import { type Mac, parseCidr, parseIp } from '../base/address.ts'
+import { hasCode, isErrno } from '../base/errors.ts'
+import type { Rate } from '../faces/cni/conf.ts'
+import type { CniKernel, Inside, Limits } from '../faces/cni/kernel.ts'
+import type { CniRoute } from '../faces/cni/result.ts'
+import { limitRate, rateOf } from '../kernel/qdisc.ts'
+import { openRtnl } from '../kernel/rtnl.ts'
+import type { Rtnl } from '../kernel/types.ts'
+import type { Link, Route } from '../model/kernel-state.ts'
+import { closeNetns, homeNetns, isNetnsMounted, type Netns, openNetns } from '../sys/netns.ts'
+import type { TokenBucket } from '../wire/tc-tbf.ts'
+
+/** How long a packet may wait in a token bucket: the reference plugin's figure. */
+const LATENCY_SECONDS = 0.025
+
+export class KernelForCni implements CniKernel {
+  readonly #host: Rtnl
+
+  constructor(host: Rtnl) {
+    this.#host = host
+  }
+
+  namespace(path: string): 'missing' | 'own' | 'there' {
+    if (!isNetnsMounted(path)) return 'missing'
+    return statSync(path).ino === homeNetns().inode ? 'own' : 'there'
+  }
+
+  look(path: string, ifname: string): Inside {
+    return inside(path, (rtnl) => {
+      const routes = rtnl.routes()
+      const defaultRoutes = ([4, 6] as const).filter((family) => routes.some((r) => r.family === family && r.dst === 'default'))
+      const link = rtnl.link(ifname)
+      return link === undefined ? { defaultRoutes } : { defaultRoutes, link: describe(rtnl, link, routes) }
+    })
+  }
+
+  addRoutes(path: string, ifname: string, routes: readonly CniRoute[]): void {
+    inside(path, (rtnl) => {
+      for (const { dst, gw } of routes) {
+        const family = dst.includes(':') ? 6 : 4
+        const isDefault = dst === '0.0.0.0/0' || dst === '::/0'
+        const route: Route = {
+          family,
+          dst: isDefault ? 'default' : parseCidr(dst),
+          dev: ifname,
+          ...(gw === undefined ? { scope: 'link' as const } : { gateway: parseIp(gw) }),
+        }
+        try {
+          rtnl.apply([{ op: 'route.add', route }])
+        } catch (error) {
+          if (!isErrno(error, 'EEXIST')) throw error
+        }
+      }
+    })
+  }
+
+  retire(path: string, ifname: string, newName: string): void {
+    try {
+      inside(path, (rtnl) => {
+        for (const addr of rtnl.addresses({ dev: ifname })) rtnl.apply([{ op: 'addr.delete', addr }])
+        rtnl.apply([
+          { op: 'link.set', dev: ifname, set: { up: false } },
+          { op: 'link.rename', dev: ifname, name: newName },
+        ])
+      })
+    } catch (error) {
+      if (!hasCode(error, 'not-found')) throw error
+    }
+  }
+
+  limit(path: string, ifname: string, hostIfname: string, limits: Limits): void {
+    const { ingress, egress } = limits
+    if (ingress) limitRate(undefined, hostIfname, bucketOf(ingress))
+    if (egress) withNetns(path, (ns) => limitRate(ns, ifname, bucketOf(egress)))
+  }
+
+  missingLimits(path: string, ifname: string, hostIfname: string, limits: Limits): string[] {
+    const { ingress, egress } = limits
+    const isMissing = (ns: Netns | undefined, dev: string, rate: Rate) => rateOf(ns, dev)?.rate !== bucketOf(rate).rate
+    return [
+      ...(ingress && isMissing(undefined, hostIfname, ingress) ? [`${hostIfname} is not limited to ${ingress.rate} bit/s`] : []),
+      ...(egress && withNetns(path, (ns) => isMissing(ns, ifname, egress)) ? [`${ifname} is not limited to ${egress.rate} bit/s`] : []),
+    ]
+  }
+
+  hostMac(name: string): Mac | '' {
+    return this.#host.link(name)?.mac ?? ''
+  }
+}
+
+function withNetns<T>(path: string, fn: (ns: Netns) => T): T {
+  const ns = openNetns(path)
+  try {
+    return fn(ns)
+  } finally {
+    closeNetns(ns)
+  }
+}
+
+function inside<T>(path: string, fn: (rtnl: Rtnl) => T): T {
+  return withNetns(path, (ns) => {
+    const rtnl = openRtnl(ns)
+    try {
+      return fn(rtnl)
+    } finally {
+      rtnl.close()
+    }
+  })
+}
+
+function describe(rtnl: Rtnl, link: Link, routes: readonly Route[]) {
+  return {
+    mac: link.mac ?? ('' as const),
+    mtu: link.mtu,
+    up: link.up,
+    addresses: rtnl.addresses({ dev: link.name }).map((a) => String(a.address)),
+    routes: routes
+      .filter((route) => route.dev === link.name)
+      .map((route) => ({ dst: String(route.dst), ...(route.gateway === undefined ? {} : { gw: String(route.gateway) }) })),
+  }
+}
+
+function bucketOf({ rate, burst }: Rate): TokenBucket {
+  const bytes = Math.max(1, Math.floor(rate / 8))
+  const burstBytes = Math.min(0xffffffff, Math.max(1, Math.floor(burst / 8)))
+  return { rate: bytes, burst: burstBytes, limit: Math.min(0xffffffff, Math.ceil(bytes * LATENCY_SECONDS) + burstBytes) }
+}

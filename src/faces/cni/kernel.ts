@@ -1,0 +1,43 @@
+/** What the CNI face needs to see and do in a runtime's namespace besides what the controller does there. The daemon implements it. */
+import type { Mac } from '../../base/address.ts'
+import type { Rate } from './conf.ts'
+import type { CniRoute } from './result.ts'
+
+/** One interface inside, as it is. */
+export interface InsideLink {
+  readonly mac: Mac | ''
+  readonly mtu: number
+  readonly up: boolean
+  /** With prefix lengths. */
+  readonly addresses: readonly string[]
+  readonly routes: readonly { readonly dst: string; readonly gw?: string }[]
+}
+
+export interface Inside {
+  /** The interface that was asked for, when it is there. */
+  readonly link?: InsideLink
+  /** Families in which some interface carries a default route. */
+  readonly defaultRoutes: readonly (4 | 6)[]
+}
+
+export interface Limits {
+  readonly ingress?: Rate
+  readonly egress?: Rate
+}
+
+export interface CniKernel {
+  /** `own` = the engine's own namespace, which no container may have. */
+  namespace(path: string): 'missing' | 'own' | 'there'
+  /** Throws NetError `not-found` when the namespace has gone. */
+  look(path: string, ifname: string): Inside
+  /** Adds routes over an interface; one that exists is fine. */
+  addRoutes(path: string, ifname: string, routes: readonly CniRoute[]): void
+  /** Takes an interface out of use at once: addresses gone, name free. A missing interface or namespace is fine. */
+  retire(path: string, ifname: string, newName: string): void
+  /** Sets the rate limits of a pair: towards the container on the host's end, from it on the container's. */
+  limit(path: string, ifname: string, hostIfname: string, limits: Limits): void
+  /** Ends that should have a limit and have none, for CHECK. */
+  missingLimits(path: string, ifname: string, hostIfname: string, limits: Limits): string[]
+  /** Hardware address of an interface of the host, '' when it has gone. */
+  hostMac(name: string): Mac | ''
+}
