@@ -16,6 +16,8 @@ import type {
   ExecStartOptions,
   ImageService,
   ImageSummary,
+  LoginAnswer,
+  LoginRequest,
   Volume,
   VolumeService,
 } from '../src/containers/types.ts'
@@ -589,6 +591,9 @@ export class MemoryImages implements ImageService {
     this.get(ref)
     this.credentials.push(auth)
     progress({ status: 'Pushed' })
+  }
+  async login({ username, password }: LoginRequest): Promise<LoginAnswer> {
+    return password === 'right' ? { granted: true, status: `Login Succeeded for ${username}` } : { granted: false, status: 'unauthorized' }
   }
   async load(tar: Readable, progress: (line: Record<string, unknown>) => void): Promise<void> {
     for await (const chunk of tar) this.received.push(chunk as Buffer)

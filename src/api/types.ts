@@ -66,13 +66,6 @@ export interface Extension {
   handler(params: Readonly<Record<string, string>>, query: URLSearchParams, body: unknown, signal: AbortSignal): unknown
 }
 
-/** Registry login check for `POST /auth`, when the daemon has one. */
-export type LoginCheck = (credentials: {
-  username: string
-  password: string
-  registry: string
-}) => Promise<{ status: string; token?: string }>
-
 export interface ApiOptions {
   readonly controller: NetworkController
   readonly containers: ContainerService
@@ -89,7 +82,6 @@ export interface ApiOptions {
   readonly veth?: () => unknown
   readonly debugState?: () => unknown
   readonly doctor?: () => unknown
-  readonly login?: LoginCheck
   readonly extensions?: readonly Extension[]
 }
 

@@ -47,9 +47,15 @@ function locationOf(options: RegistryOptions, ref: Reference): string {
 }
 
 /** Docker's rule: loopback registries, and the ones that are listed. */
-function isInsecure(options: RegistryOptions, ref: Reference): boolean {
-  const host = ref.domain.replace(/:\d+$/, '')
-  return host === 'localhost' || host.startsWith('127.') || host === '[::1]' || options.insecureRegistries?.includes(ref.domain) === true
+export function isInsecureHost(options: RegistryOptions, domain: string): boolean {
+  const host = domain.replace(/:\d+$/, '')
+  return host === 'localhost' || host.startsWith('127.') || host === '[::1]' || options.insecureRegistries?.includes(domain) === true
+}
+
+/** skopeo's last sentence. */
+export function lastWords(stderr: string): string {
+  const fatal = /level=fatal msg="((?:\\.|[^"])*)"/.exec(stderr)?.[1]?.replace(/\\(["\\])/g, '$1')
+  return fatal ?? (stderr.trim().split('\n').at(-1) || 'skopeo failed')
 }
 
 /** A file with the password, so that it does not stand in the process list. */
@@ -64,8 +70,7 @@ function authArguments(scratch: string, ref: Reference, auth: Auth | undefined):
 
 /** skopeo's last sentence as Docker would put it. */
 function refusal(ref: Reference, stderr: string, verb: 'pull' | 'push'): NetError {
-  const fatal = /level=fatal msg="((?:\\.|[^"])*)"/.exec(stderr)?.[1]?.replace(/\\(["\\])/g, '$1')
-  const why = fatal ?? (stderr.trim().split('\n').at(-1) || 'skopeo failed')
+  const why = lastWords(stderr)
   const name = familiarName(ref)
   if (/manifest unknown|name unknown|repository name not known|not found: manifest/i.test(why) && verb === 'pull') {
     return new NetError('not-found', `manifest for ${familiar(ref)} not found: manifest unknown: manifest unknown`, {
@@ -112,7 +117,7 @@ export async function pullImage(
   const scratch = layers.scratch('pull')
   try {
     const access = authArguments(scratch, ref, auth)
-    const common = [...access, ...(isInsecure(options, ref) ? ['--tls-verify=false'] : [])]
+    const common = [...access, ...(isInsecureHost(options, ref.domain) ? ['--tls-verify=false'] : [])]
     let source = locationOf(options, ref)
     let raw = await inspect(['--raw', ...common, source], ref, signal)
     const digest = `sha256:${sha256(raw)}`
@@ -232,7 +237,7 @@ export async function pushImage(
     for (const diffId of diffIds) progress({ status: 'Preparing', progressDetail: {}, id: diffId.slice(7, 19) })
     const archive = join(scratch, 'image.tar')
     await fs.writeFile(archive, inChunks(saveArchive(layers, images, [{ hex, refs: [ref] }])), { signal })
-    const args = [...authArguments(scratch, ref, auth), ...(isInsecure(options, ref) ? ['--tls-verify=false'] : [])]
+    const args = [...authArguments(scratch, ref, auth), ...(isInsecureHost(options, ref.domain) ? ['--tls-verify=false'] : [])]
     const digestFile = join(scratch, 'digest')
     const from = `docker-archive:${archive}:${canonical(ref)}`
     await copy(

@@ -15,13 +15,14 @@ import { applyChanges } from './images-changes.ts'
 import { committed } from './images-commit.ts'
 import { installImage } from './images-install.ts'
 import { loadArchive, loadDirectory } from './images-load.ts'
+import { checkLogin } from './images-login.ts'
 import { canonical, familiar, familiarName, fullIdOf, parseReference, type Reference, withDefaultTag } from './images-reference.ts'
 import { type Auth, pullImage, pushImage, type RegistryOptions } from './images-registry.ts'
 import { planRemoval } from './images-remove.ts'
 import { type SavedImage, saveArchive } from './images-save.ts'
 import { ImageStore, noSuchImage, sha256 } from './images-store.ts'
 import type { LayerStore } from './layers.ts'
-import type { CommittedImage, EventBus, ImageService, ImageSummary, Progress } from './types.ts'
+import type { CommittedImage, EventBus, ImageService, ImageSummary, LoginAnswer, LoginRequest, Progress } from './types.ts'
 
 export interface ImagesOptions {
   readonly store: Store
@@ -180,6 +181,10 @@ export class Images implements ImageService {
     progress({ status: `${wanted.tag}: digest: ${digest}` })
     progress({ progressDetail: {}, aux: { Tag: wanted.tag, Digest: digest } })
     this.#publish('push', hex, familiar(wanted))
+  }
+
+  login(request: LoginRequest): Promise<LoginAnswer> {
+    return checkLogin(() => this.#layers.scratch('login'), request, this.#options.registry ?? {})
   }
 
   async tag(ref: string, repo: string, tag: string): Promise<void> {

@@ -273,6 +273,19 @@ export interface ImageSummary {
   readonly containerConfig?: ContainerConfig
 }
 
+export interface LoginRequest {
+  readonly username: string
+  readonly password: string
+  /** Host, `host:port` or URL; empty = Docker Hub. */
+  readonly registry: string
+}
+
+export interface LoginAnswer {
+  readonly granted: boolean
+  /** For people. */
+  readonly status: string
+}
+
 export interface CommittedImage {
   readonly parent: string
   readonly containerId: string
@@ -307,6 +320,8 @@ export interface ImageService {
     progress: Progress,
     signal: AbortSignal,
   ): Promise<void>
+  /** Whether a registry takes these credentials. */
+  login(request: LoginRequest): Promise<LoginAnswer>
   load(tar: Readable, progress: Progress): Promise<void>
   save(refs: readonly string[]): Promise<Readable>
   /** `docker import`: a flat root file system. Returns the image id. */

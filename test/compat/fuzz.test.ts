@@ -29,7 +29,13 @@ const lab = await startEngineLab()
 after(async () => assert.deepEqual(await lab.close(), []))
 
 /** 500 where Docker has it too: what a registry or a state of the container is to blame for. */
-const DELIBERATE = [/^POST .*\/images\/create\?/, /^POST .*\/images\/[^?]*\/push\?/, /^POST .*\/unpause\?/, /^GET .*filters=/]
+const DELIBERATE = [
+  /^POST (\/v[\d.]+)?\/auth$/,
+  /^POST .*\/images\/create\?/,
+  /^POST .*\/images\/[^?]*\/push\?/,
+  /^POST .*\/unpause\?/,
+  /^GET .*filters=/,
+]
 
 const events = new MemoryEvents()
 // only its paths are read

@@ -2,7 +2,6 @@
 import type { Container } from '../../containers/types.ts'
 import { ok } from '../context.ts'
 import { object, str } from '../decode.ts'
-import { notImplemented } from '../errors.ts'
 import { containerSummary, linkNames } from '../shapes/container-summary.ts'
 import { imageSummary } from '../shapes/image-shape.ts'
 import { volumeJson } from '../shapes/volume-shape.ts'
@@ -35,17 +34,9 @@ export function systemRoutes(options: ApiOptions): Route[] {
       path: '/auth',
       async handler(ctx) {
         const body = (await ctx.json(AUTH)) ?? {}
-        if (options.login === undefined) {
-          throw notImplemented(
-            'Causeway does not log in to registries itself: put the credentials into the client configuration, they are used with every pull and push',
-          )
-        }
-        const result = await options.login({
-          username: body.username ?? '',
-          password: body.password ?? '',
-          registry: body.serveraddress ?? '',
-        })
-        return ok({ Status: result.status, IdentityToken: result.token ?? '' })
+        const { username = '', password = '', serveraddress = '' } = body
+        const { granted, status } = await options.images.login({ username, password, registry: serveraddress })
+        return granted ? ok({ Status: status, IdentityToken: '' }) : { status: 401, body: { message: status } }
       },
     },
   ]
