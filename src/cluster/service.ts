@@ -1,0 +1,291 @@
+/**
+ * The cluster on this host, wired: membership, the picture of the shared store, the authority for overlay networks, and what the rest of
+ * the engine is told. Starts whether the store answers or not.
+ *
+ *   const cluster = startCluster({ store, cache, hostId, ... })
+ *   controller = new Controller({ findAuthority: (driver) => (driver === 'overlay' ? cluster.authority : undefined), ... })
+ *   await controller.restore(live); cluster.begin({ networks: controller.listNetworks(), adopt, abandon })
+ */
+import type { Cidr } from '../base/address.ts'
+import { NetError } from '../base/errors.ts'
+import { hex } from '../base/ids.ts'
+import type { Clock, Logger, Rng } from '../base/ports.ts'
+import type { Network } from '../model/network.ts'
+import type { Store } from '../store/types.ts'
+import type { Advertise } from './advertise.ts'
+import { ClusterAuthority } from './authority.ts'
+import { Claims } from './claims.ts'
+import { decodeEndpoint } from './decode.ts'
+import { type Conflict, EndpointClaims } from './endpoint-claims.ts'
+import { evictHost, findHost } from './evict.ts'
+import { CACHE_KEY, CLUSTER_KEY } from './keys.ts'
+import { Membership } from './membership.ts'
+import { Mirror } from './mirror.ts'
+import type { ClusterEndpoint, ClusterHost, ClusterView, ReadKernelEntries } from './model.ts'
+import { NetworkClaims } from './network-claims.ts'
+import { type NamePort, type RemoteEvent, RemoteNames } from './remote-names.ts'
+import { Settler } from './settler.ts'
+import type { ClusterStore, StoreCounters, StoreStatus } from './store/types.ts'
+import { type Verdict, Verifier } from './verify.ts'
+
+/** Seconds after which a host that is not heard of is down. */
+const LEASE_SECONDS = 60
+const VERIFY_MS = 5_000
+
+export interface ClusterOptions {
+  readonly store: ClusterStore
+  /** The engine's own store: the last known state. */
+  readonly cache: Store
+  readonly clock: Clock
+  readonly rng: Rng
+  readonly log: Logger
+  /** 32 or 64 hex digits, the same for ever. */
+  readonly hostId: string
+  readonly hostName: string
+  readonly version: string
+  readonly advertise: Advertise
+  readonly leaseSeconds?: number
+  /** How long a change waits for a store that is away; 0 = it is refused at once. */
+  readonly waitMs?: number
+  /** Subnets that this host routes to. */
+  readonly routes: () => readonly Cidr[]
+  readonly names: NamePort
+  readonly onEvent: (event: RemoteEvent) => void
+  /** A container of this host lost its name or address to another one while this host was evicted. */
+  readonly onConflict?: (conflict: Conflict) => void
+  /** What the kernel holds; what it should hold when absent. May be set later, before anybody verifies. */
+  readonly readKernel?: ReadKernelEntries
+}
+
+/** The engine's side, known once its controller has taken up what it had. */
+export interface EngineHooks {
+  /** Overlay networks that the engine has. */
+  networks(): readonly Network[]
+  /** Idempotent. */
+  adopt(network: Network): void
+  abandon(networkId: string): void
+}
+
+/** A host as `causeway cluster inspect` shows it. */
+export interface HostDetail extends ClusterHost {
+  readonly isSelf: boolean
+  readonly endpoints: readonly (Pick<ClusterEndpoint, 'id' | 'name' | 'ipv4' | 'ipv6' | 'mac' | 'active'> & { readonly network: string })[]
+}
+
+export interface ClusterSummary {
+  readonly store: StoreStatus
+  readonly self: string
+  /** This host holds its lease. */
+  readonly joined: boolean
+  readonly hosts: readonly ClusterHost[]
+  readonly networks: readonly {
+    readonly id: string
+    readonly name: string
+    readonly subnets: readonly { readonly subnet: string; readonly vni: number }[]
+  }[]
+  readonly conflicts: readonly Conflict[]
+  readonly operations: StoreCounters
+}
+
+export class ClusterService {
+  readonly authority: ClusterAuthority
+  readonly view: ClusterView
+  readonly membership: Membership
+  readonly #o: ClusterOptions
+  readonly #mirror: Mirror
+  readonly #claims: Claims
+  readonly #settler: Settler
+  readonly #networks: NetworkClaims
+  readonly #verifier: Verifier
+  readonly #conflicts = new Map<string, Conflict>()
+  #hooks: EngineHooks | undefined
+
+  constructor(options: ClusterOptions) {
+    const { store, cache, clock, rng, log, hostId, advertise } = options
+    this.#o = options
+    this.#claims = new Claims(cache)
+    this.#mirror = new Mirror({
+      store,
+      cache,
+      clock,
+      log,
+      hostId,
+      isEndpointHeld: (id) => this.#claims.isHeld(id),
+      isNetworkHeld: (id) => this.#claims.holdsOn(id),
+      onDisagreement: () => this.#settle(),
+      onLostNetworks: () => this.#settle(),
+      onVerification: (nonce) => void this.#verifier.answer(nonce),
+    })
+    this.view = this.#mirror
+    const mirror = this.#mirror
+    this.membership = new Membership({
+      store,
+      hosts: mirror.hostTable,
+      clock,
+      log,
+      hostId,
+      hostName: options.hostName,
+      advertise,
+      version: options.version,
+      instance: hex(rng.bytes(8)),
+      leaseSeconds: options.leaseSeconds ?? LEASE_SECONDS,
+      routes: options.routes,
+      onJoined: () => {
+        if (this.#hooks !== undefined) this.#settler.joined()
+      },
+    })
+    const { membership } = this
+    this.#networks = new NetworkClaims({ store, mirror, membership, clock, rng, log })
+    const networks = this.#networks
+    const endpoints = new EndpointClaims({
+      store,
+      mirror,
+      claims: this.#claims,
+      membership,
+      clock,
+      rng,
+      address: advertise.address,
+      usable: (id, name) => networks.usable(id, name),
+    })
+    this.#settler = new Settler({
+      store,
+      mirror,
+      claims: this.#claims,
+      membership,
+      endpoints,
+      networks,
+      clock,
+      log,
+      onConflict: (conflict) => this.#conflict(conflict),
+    })
+    this.#verifier = new Verifier({ store, mirror, membership, clock, rng, log, readKernel: (id) => this.#readKernel(id) })
+    this.authority = new ClusterAuthority({
+      mirror,
+      claims: this.#claims,
+      membership,
+      networks,
+      endpoints,
+      settler: this.#settler,
+      clock,
+      waitMs: options.waitMs ?? 0,
+    })
+    const names = new RemoteNames(mirror, options.names, options.onEvent)
+    mirror.onChange((change) => {
+      names.follow(change)
+      if (change.kind === 'network') this.#networkChanged(change.networkId)
+      if (change.kind === 'host' && change.hostId === hostId) {
+        membership.noteLease(mirror.hostTable.leaseOf(hostId))
+        membership.recordChanged()
+      }
+    })
+  }
+
+  /** Begins to watch and to join. Does not wait for the store. */
+  start(): void {
+    this.#mirror.start()
+    void this.membership.join()
+  }
+
+  /** The engine has taken up what lives here (`authority.restore` was called if it had anything): from now on it is told, and the store settled. */
+  begin(hooks: EngineHooks): void {
+    this.#hooks = hooks
+    const used = new Set(this.#mirror.used())
+    if (used.size === 0) void this.authority.restore([], [])
+    for (const [key] of this.#o.cache.list<string>(CACHE_KEY.allEndpoints)) {
+      const networkId = key.slice(CACHE_KEY.allEndpoints.length).split('/')[0] ?? ''
+      if (!used.has(networkId)) this.#o.cache.remove(key)
+    }
+    for (const { id } of hooks.networks()) if (this.#mirror.networkTable.isSynced) this.#networkChanged(id)
+    for (const { id } of this.#mirror.networks()) this.#networkChanged(id)
+    this.#settler.joined()
+  }
+
+  summary(): ClusterSummary {
+    return {
+      store: this.#o.store.status(),
+      self: this.#o.hostId,
+      joined: this.membership.isJoined,
+      hosts: this.#mirror.hosts().toSorted((a, b) => (a.name < b.name ? -1 : 1)),
+      networks: this.#mirror
+        .networks()
+        .map(({ id, name, subnets }) => ({ id, name, subnets: subnets.map(({ subnet, vni }) => ({ subnet, vni })) }))
+        .toSorted((a, b) => (a.name < b.name ? -1 : 1)),
+      conflicts: [...this.#conflicts.values()],
+      operations: this.#o.store.counters(),
+    }
+  }
+
+  /** A host and what it owns, by id, name or id prefix. Throws `not-found`, `unavailable`. */
+  async inspectHost(ref: string): Promise<HostDetail> {
+    const host = findHost(this.#mirror.hosts(), ref)
+    const prefix = CLUSTER_KEY.owned(host.id)
+    const keys = (await this.#o.store.list(prefix)).entries.map(({ key }) => key.slice(prefix.length).split('/'))
+    const endpoints: HostDetail['endpoints'][number][] = []
+    for (const networkId of new Set(keys.map(([id = '']) => id)))
+      for (const { hostId, id, name, ipv4, ipv6, mac, active } of await this.fetchEndpoints(networkId))
+        if (hostId === host.id)
+          endpoints.push({ network: this.#mirror.network(networkId)?.name ?? networkId, id, name, ipv4, ipv6, mac, active })
+    return { ...host, isSelf: host.id === this.#o.hostId, endpoints }
+  }
+
+  /** Endpoints of a network on all hosts: as followed, or read from the store when this host does not use the network. */
+  async fetchEndpoints(networkId: string): Promise<readonly ClusterEndpoint[]> {
+    if (this.#mirror.endpointTable.isSynced(networkId)) return this.#mirror.endpointsOf(networkId)
+    const prefix = CLUSTER_KEY.endpoints(networkId)
+    return (await this.#o.store.list(prefix)).entries.flatMap(({ key, value }) => {
+      const decoded = decodeEndpoint(value, networkId, key.slice(prefix.length))
+      if (!decoded.ok) this.#mirror.bad.note(key, decoded.why)
+      return decoded.ok ? [this.#mirror.located(decoded.value)] : []
+    })
+  }
+
+  /** Frees what a host has; see `evict.ts`. */
+  evict(ref: string, force = false): Promise<{ host: string; endpoints: number }> {
+    const { store, clock, log } = this.#o
+    return evictHost({ store, mirror: this.#mirror, networks: this.#networks, clock, log }, ref, force)
+  }
+
+  verify(timeoutMs = VERIFY_MS): Promise<Verdict> {
+    if (!this.membership.isJoined)
+      throw new NetError('unavailable', `cannot verify: the cluster store ${this.#o.store.status().url} cannot be reached`)
+    return this.#verifier.verify(timeoutMs)
+  }
+
+  /** Stops watching and leaves; what this host owns stays its own. The store is the caller's to close. */
+  async close(): Promise<void> {
+    this.#mirror.close()
+    await this.#settler.close()
+    await this.membership.close()
+  }
+
+  #settle(): void {
+    if (this.#hooks !== undefined) this.#settler.kick()
+  }
+
+  #networkChanged(networkId: string): void {
+    if (this.#hooks === undefined || this.authority.busy.has(networkId)) return
+    const network = this.#mirror.network(networkId)
+    if (network?.network !== undefined) this.#hooks.adopt(network.network)
+    else if (network === undefined) this.#hooks.abandon(networkId)
+  }
+
+  #conflict(conflict: Conflict): void {
+    this.#o.log.error('a container of this host cannot keep its place on a cluster network: reconnect it to get a new one', conflict)
+    this.#conflicts.set(conflict.endpointId, conflict)
+    this.#o.onConflict?.(conflict)
+  }
+
+  #readKernel(networkId: string): ReturnType<ReadKernelEntries> {
+    if (this.#o.readKernel !== undefined) return this.#o.readKernel(networkId)
+    return this.#mirror
+      .endpointsOf(networkId)
+      .flatMap(({ ipv4, ipv6, mac, hostAddress }) => [ipv4, ipv6].flatMap((ip) => (ip === '' ? [] : [{ ip, mac, host: hostAddress }])))
+  }
+}
+
+/** Makes the service and starts it. */
+export function startCluster(options: ClusterOptions): ClusterService {
+  const service = new ClusterService(options)
+  service.start()
+  return service
+}
