@@ -41,6 +41,15 @@ export interface LabNet {
 const SUBNETS = [126, 105, 117, 118, 119, 120, 121, 122]
 const HOST_BYTES = [101, 71, 31, 41, 51, 61, 81, 91]
 
+/** Answers every question with NXDOMAIN. */
+const NO_SUCH_NAME = `
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(("0.0.0.0", 53))
+while True:
+    q, a = s.recvfrom(4096)
+    s.sendto(q[:2] + bytes([0x81 | (q[2] & 1), 0x83]) + q[4:6] + bytes(6) + q[12:], a)
+`
+
 function runIn(argv: readonly string[], timeoutMs = 30_000): Promise<Ran> {
   return new Promise((resolve) => {
     const [file = '', ...args] = argv
@@ -50,8 +59,13 @@ function runIn(argv: readonly string[], timeoutMs = 30_000): Promise<Ran> {
   })
 }
 
-function holder(name: string, children: ChildProcess[]): Omit<LabHost, 'ip' | 'ip6'> {
-  const script = `hostname ${name}; mount -t sysfs none /sys 2>/dev/null && mount -t cgroup2 none /sys/fs/cgroup 2>/dev/null; exec sleep 7200`
+function holder(name: string, resolver: string, children: ChildProcess[]): Omit<LabHost, 'ip' | 'ip6'> {
+  // /run is the host's own; /sys shows its devices, with the machine's control groups in their place; names are asked of the router
+  const script = `hostname ${name}
+    mount -t tmpfs tmpfs /run; mkdir -p /run/cgroup /run/lock
+    mount --rbind /sys/fs/cgroup /run/cgroup && mount -t sysfs sysfs /sys && mount --move /run/cgroup /sys/fs/cgroup
+    echo 'nameserver ${resolver}' >/run/resolv.conf; mount --bind /run/resolv.conf "$(readlink -f /etc/resolv.conf)"
+    exec sleep 7200`
   const own = readlinkSync('/proc/self/ns/uts')
   const child = spawn('unshare', ['--net', '--mount', '--uts', '--propagation', 'private', 'sh', '-c', script], {
     stdio: 'ignore',
@@ -90,7 +104,7 @@ export function buildLabNet(options: LabNetOptions = {}): LabNet {
   const must = (argv: readonly string[]) =>
     execFileSync(argv[0] as string, argv.slice(1), { env: systemEnv, stdio: ['ignore', 'ignore', 'pipe'] })
   try {
-    const router = { ...holder('router', children), ip: '', ip6: '' }
+    const router = { ...holder('router', '127.0.0.1', children), ip: '', ip6: '' }
     must(
       router.enter(
         'sh',
@@ -102,7 +116,11 @@ export function buildLabNet(options: LabNetOptions = {}): LabNet {
     const hosts = Array.from({ length: count }, (_, i): LabHost => {
       const subnet = options.flat ? SUBNETS[0] : SUBNETS[i]
       const byte = HOST_BYTES[i]
-      const host = { ...holder(`host${i + 1}`, children), ip: `10.10.${subnet}.${byte}`, ip6: `fd10:10:${subnet}::${byte}` }
+      const host = {
+        ...holder(`host${i + 1}`, `10.10.${subnet}.1`, children),
+        ip: `10.10.${subnet}.${byte}`,
+        ip6: `fd10:10:${subnet}::${byte}`,
+      }
       must(
         router.enter(
           'sh',
@@ -132,6 +150,9 @@ export function buildLabNet(options: LabNetOptions = {}): LabNet {
       )
       return host
     })
+    // resolvers that do not answer would keep every unknown name waiting for seconds
+    const [file = '', ...args] = router.enter('python3', '-c', NO_SUCH_NAME)
+    children.push(spawn(file, args, { stdio: 'ignore', env: systemEnv }))
     return { hosts, router, close }
   } catch (error) {
     close()
