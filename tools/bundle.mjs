@@ -49,4 +49,5 @@ if (existsSync(`${root}/src/daemon/main.ts`)) {
   ]
   const engine = await bundle('daemon', 'src/daemon/main.ts', { packages: 'external', sourcemap: true, banner })
   writeInputs('daemon', [...engine, ...threads])
+  writeInputs('cni', [...(await bundle('cni', 'src/daemon/cni.ts', { packages: 'external', banner })), ...threads])
 }

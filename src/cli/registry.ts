@@ -92,6 +92,13 @@ const NETNS: Readonly<Record<string, Verb>> = {
   ls: verb('List the network namespaces of the engine', () => import('./verbs/netns.ts').then((m) => m.ls)),
 }
 
+const CNI: Readonly<Record<string, Verb>> = {
+  exec: verb('Do one CNI call without an engine; what the installed plugin becomes when none runs', () =>
+    import('./verbs/cni.ts').then((m) => m.exec),
+  ),
+  install: verb('Write the CNI plugin into a folder of plugins', () => import('./verbs/cni.ts').then((m) => m.install)),
+}
+
 const OWN: Readonly<Record<string, Verb>> = {
   up: verb('Start the engine in the background', () => import('./verbs/up.ts').then((m) => m.up)),
   down: verb('Stop the engine; containers go on, unless --all', () => import('./verbs/up.ts').then((m) => m.down)),
@@ -103,6 +110,7 @@ const OWN: Readonly<Record<string, Verb>> = {
 }
 
 const GROUPS: Readonly<Record<string, Group>> = {
+  cni: { summary: 'Causeway as a CNI plugin', commands: CNI },
   container: { summary: 'Manage containers', commands: CONTAINER },
   image: { summary: 'Manage images', commands: IMAGE },
   netns: { summary: 'Look into network namespaces', commands: NETNS },

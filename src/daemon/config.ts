@@ -21,6 +21,11 @@ export interface DaemonConfig {
   readonly notes: readonly string[]
 }
 
+/** Where the engine serves its CNI executable. */
+export function cniSocket(config: DaemonConfig): string {
+  return `${config.execRoot}/cni.sock`
+}
+
 const bool = (text: string): boolean => {
   if (/^(1|t|true)$/i.test(text)) return true
   if (/^(0|f|false)$/i.test(text)) return false

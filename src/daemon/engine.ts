@@ -22,6 +22,7 @@ import { DnsService } from '../dns/service.ts'
 import { ALIAS_PREFIX } from '../drivers/bridge/bridge.ts'
 import { Controller } from '../engine/controller.ts'
 import { Guardian } from '../engine/guardian.ts'
+import { Cni } from '../faces/cni/cni.ts'
 import { type Check, examine } from '../insight/doctor.ts'
 import { interfaceCounters } from '../insight/interface-counters.ts'
 import { vethRows } from '../insight/veth.ts'
@@ -44,6 +45,7 @@ import { bootId } from '../sys/pidfile.ts'
 import { findProgram, run } from '../sys/process.ts'
 import { Reactor } from '../sys/reactor.ts'
 import { tryReadSysctl } from '../sys/sysctl.ts'
+import { KernelForCni } from './cni-kernel.ts'
 import type { DaemonConfig } from './config.ts'
 import { crashPoint } from './crash-point.ts'
 import { chooseDefaultBridge } from './default-bridge.ts'
@@ -53,15 +55,30 @@ import { systemInfo, versionFacts } from './system-info.ts'
 
 export interface RunningEngine {
   readonly api: ApiServer
+  /** CNI's verbs, for its socket or for a single call. */
+  readonly cni: Cni
   /** Stops serving and watching; containers go on. When none runs, everything of ours leaves the kernel. */
   close(): Promise<void>
 }
 
+export interface EngineMode {
+  /** For a single call: containers that wait for their start go on waiting. */
+  readonly once?: boolean
+}
+
+/** A CNI network whose last container has gone stays this long, because the next container often comes at once. */
+const CNI_LINGER_MS = 10_000
+
 /** Builds the engine and takes up whatever an earlier one left. Throws when the default bridge or the store cannot be had. */
-export async function startEngine(config: DaemonConfig, log: Logger, onShutdown: () => void): Promise<RunningEngine> {
+export async function startEngine(
+  config: DaemonConfig,
+  log: Logger,
+  onShutdown: () => void,
+  mode: EngineMode = {},
+): Promise<RunningEngine> {
   const done: (() => unknown)[] = []
   try {
-    return await build(config, log, onShutdown, done)
+    return await build(config, log, onShutdown, done, mode)
   } catch (error) {
     for (const undo of done.reverse())
       try {
@@ -74,7 +91,13 @@ export async function startEngine(config: DaemonConfig, log: Logger, onShutdown:
 }
 
 /** `done` collects how to take back what a start that fails has done. */
-async function build(config: DaemonConfig, log: Logger, onShutdown: () => void, done: (() => unknown)[]): Promise<RunningEngine> {
+async function build(
+  config: DaemonConfig,
+  log: Logger,
+  onShutdown: () => void,
+  done: (() => unknown)[],
+  mode: EngineMode,
+): Promise<RunningEngine> {
   await initNetns()
   mkdirSync(config.dataRoot, { recursive: true, mode: 0o711 })
   const locks = takeLocks(config, done)
@@ -249,7 +272,7 @@ async function build(config: DaemonConfig, log: Logger, onShutdown: () => void, 
   followResolver()
   const stopCollecting = collectWhenQuiet(clock)
   const stopFollowing = watchHostResolv(clock, followResolver)
-  await containers.startPending()
+  if (!mode.once) await containers.startPending()
 
   const api = await createApiServer({
     controller,
@@ -266,9 +289,12 @@ async function build(config: DaemonConfig, log: Logger, onShutdown: () => void, 
     doctor: () => doctor(config, foreign, conflicts(controller, rtnl)),
     debugState: () => ({ store: dump(store), repairs: repairs.slice() }),
   })
+  const cni = new Cni({ controller, kernel: new KernelForCni(rtnl), clock, log, lingerMs: mode.once ? 0 : CNI_LINGER_MS })
   return {
     api,
+    cni,
     async close() {
+      cni.close()
       guardian.close()
       plugins.close()
       stopFollowing()

@@ -3,8 +3,9 @@ import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { messageOf, NetError } from '../base/errors.ts'
 import type { Logger } from '../base/ports.ts'
+import { type CniServer, listenCni } from '../faces/cni/server.ts'
 import { readPidFile } from '../sys/pidfile.ts'
-import { type DaemonConfig, parseDaemonConfig } from './config.ts'
+import { cniSocket, type DaemonConfig, parseDaemonConfig } from './config.ts'
 import { type RunningEngine, startEngine } from './engine.ts'
 import { createLogger } from './logger.ts'
 
@@ -34,12 +35,14 @@ export async function main(argv: readonly string[]): Promise<number> {
     stop = resolve
   })
   let engine: RunningEngine | undefined
+  let cni: CniServer | undefined
   let hasPidFile = false
   try {
     writePidFile(config.pidfile)
     hasPidFile = true
     engine = await startEngine(config, log, stop)
     await listen(engine, config, log)
+    cni = await tryListenCni(engine, config, log)
   } catch (error) {
     log.error(`failed to start daemon: ${messageOf(error)}`)
     process.stderr.write(`failed to start daemon: ${messageOf(error)}\n`)
@@ -53,6 +56,7 @@ export async function main(argv: readonly string[]): Promise<number> {
   log.info('Causeway is ready', { hosts: config.hosts, pid: process.pid })
   await stopped
   log.info('stopping')
+  await cni?.close()
   await engine.close()
   rmSync(config.pidfile, { force: true })
   return 0
@@ -72,6 +76,16 @@ async function listen(engine: RunningEngine, config: DaemonConfig, log: Logger):
     const { address, port } = splitHostPort(url[2] as string, config.tls.enabled ? 2376 : 2375)
     await engine.api.listenTcp(address, port, tlsOptions(config))
     log.info('listening', { address, port, tls: config.tls.enabled })
+  }
+}
+
+/** Without it CNI calls are served by processes of their own, and nothing else is missing. */
+async function tryListenCni(engine: RunningEngine, config: DaemonConfig, log: Logger): Promise<CniServer | undefined> {
+  try {
+    return await listenCni(cniSocket(config), engine.cni, log)
+  } catch (error) {
+    log.warn('CNI calls are not served', { error: messageOf(error) })
+    return undefined
   }
 }
 
