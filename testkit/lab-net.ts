@@ -74,13 +74,15 @@ function holder(name: string, resolver: string, children: ChildProcess[]): Omit<
   children.push(child)
   const pid = child.pid as number
   // ready when `exec sleep` has happened
-  for (let i = 0; ; i++) {
-    if (i > 2000) throw new Error(`namespaces of ${name} do not appear`)
+  const until = Date.now() + 20_000
+  for (;;) {
+    if (Date.now() > until) throw new Error(`namespaces of ${name} do not appear`)
     const isSleep = () =>
       execFileSync('cat', [`/proc/${pid}/comm`])
         .toString()
         .trim() === 'sleep'
     if (readlinkSync(`/proc/${pid}/ns/uts`) !== own && isSleep()) break
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2)
   }
   const enter = (...argv: string[]) => ['nsenter', '-t', String(pid), '--net', '--mount', '--uts', '--wd=/', '--', ...argv]
   return {
