@@ -3,10 +3,9 @@ import { isolate } from '../../testkit/isolated.ts'
 
 isolate()
 
-import assert from 'node:assert/strict'
-import { after, before, test } from 'node:test'
+import { after, before } from 'node:test'
 import { type EtcdLab, startEtcd } from '../../testkit/etcd.ts'
-import { deadline, Mirror, put, storeConformance } from './store-conformance.ts'
+import { storeConformance } from './store-conformance.ts'
 import { opener, rawPutThrough } from './store-openers.ts'
 
 let etcd: EtcdLab

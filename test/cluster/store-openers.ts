@@ -18,8 +18,11 @@ export const ports = { clock: systemClock, rng: systemRng, logger: silentLogger 
 export function opener(lab: () => Lab) {
   const opened: ClusterStore[] = []
   return {
-    open(path = '', options: Readonly<Record<string, string>> = {}): ClusterStore {
-      const config = parseStoreUrl(lab().storeUrl(path === '' ? '' : `/${path}`), { 'kv.patience': '2', ...lab().storeOpts, ...options })
+    /** `endpoints`: asked instead of the lab's members. */
+    open(path = '', options: Readonly<Record<string, string>> = {}, endpoints?: readonly string[]): ClusterStore {
+      const own = lab().storeUrl(path === '' ? '' : `/${path}`)
+      const url = endpoints === undefined ? own : own.replace(/:\/\/[^/]*/, `://${endpoints.join(',')}`)
+      const config = parseStoreUrl(url, { 'kv.patience': '2', ...lab().storeOpts, ...options })
       const store = openClusterStore(config, ports)
       opened.push(store)
       return store

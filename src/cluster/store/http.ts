@@ -63,6 +63,8 @@ export class StoreHttp {
   readonly #clock: Clock
   readonly #tls: TlsMaterial | undefined
   readonly #agents = new Map<string, Agent>()
+  /** How to end what is on its way. */
+  readonly #running = new Set<() => void>()
   #closed = false
 
   constructor(clock: Clock, tls?: TlsMaterial) {
@@ -110,15 +112,9 @@ export class StoreHttp {
     })
   }
 
-  /** Connections to this member are not to be trusted any more: later requests make new ones. */
-  forget(member: StoreMember): void {
-    const key = memberText(member)
-    this.#agents.get(key)?.destroy()
-    this.#agents.delete(key)
-  }
-
   close(): void {
     this.#closed = true
+    for (const end of [...this.#running]) end()
     for (const agent of this.#agents.values()) agent.destroy()
     this.#agents.clear()
   }
@@ -141,11 +137,21 @@ export class StoreHttp {
     const finish = (report: () => void) => {
       if (over) return
       over = true
+      this.#running.delete(endNow)
       cancelTimer()
       cancelConnect()
       report()
     }
-    const fail = (fault: StoreFault) => finish(() => on.onFault(fault))
+    let destroy = () => {}
+    const endNow = () => {
+      fail(new StoreFault('the store was closed', { final: true }))
+      destroy()
+    }
+    const fail = (fault: StoreFault) =>
+      finish(() => {
+        if (!fault.tooLarge) this.#distrust(member)
+        on.onFault(fault)
+      })
     if (this.#closed) {
       queueMicrotask(() => fail(new StoreFault('the store was closed', { final: true })))
       return { close: () => finish(() => {}) }
@@ -163,6 +169,8 @@ export class StoreHttp {
       headers,
       agent: this.#agentOf(member),
     })
+    destroy = () => void req.destroy()
+    this.#running.add(endNow)
     cancelTimer = this.#clock.after(timeoutMs, () => {
       fail(new StoreFault(`no answer within ${timeoutMs} ms`, { sent: connected }))
       req.destroy()
@@ -201,6 +209,16 @@ export class StoreHttp {
         req.destroy()
       },
     }
+  }
+
+  /** Idle connections to this member may be as dead as the one that failed: later requests make new ones. Running ones go on. */
+  #distrust(member: StoreMember): void {
+    const key = memberText(member)
+    const agent = this.#agents.get(key)
+    if (agent === undefined) return
+    this.#agents.delete(key)
+    agent.maxFreeSockets = 0
+    for (const sockets of Object.values(agent.freeSockets)) for (const socket of sockets ?? []) socket.destroy()
   }
 
   #agentOf(member: StoreMember): Agent {

@@ -25,12 +25,11 @@ const ATTEMPT_MS = 2500
 /** The same while the store is known to be down: a change is refused soon. */
 const DOWN_ATTEMPT_MS = 1000
 const HEARTBEAT_MS = 5000
-const LONGEST_PAUSE_MS = 5000
+const LONGEST_PAUSE_MS = 2000
 
 export class StoreMembers {
   readonly #config: StoreConfig
   readonly #ports: Ports
-  readonly #forget: (member: StoreMember) => void
   readonly #abort = new AbortController()
   readonly #statusListeners = new Set<(status: StoreStatus) => void>()
   readonly #moveListeners = new Set<() => void>()
@@ -40,11 +39,9 @@ export class StoreMembers {
   #since: number
   #error = ''
 
-  /** `forget` drops the connections to a member that did not answer. */
-  constructor(config: StoreConfig, ports: Ports, forget: (member: StoreMember) => void) {
+  constructor(config: StoreConfig, ports: Ports) {
     this.#config = config
     this.#ports = ports
-    this.#forget = forget
     // hosts begin at different members, so that the first of the list does not serve them all
     this.#index = (ports.rng.bytes(1)[0] as number) % config.members.length
     this.#since = ports.clock.now()
@@ -101,7 +98,6 @@ export class StoreMembers {
   /** A member did not answer, or said that it cannot: later calls go to the next one. */
   failed(member: StoreMember, fault: StoreFault): void {
     this.#ports.logger.debug('the cluster store did not answer', { member: memberText(member), why: fault.message })
-    this.#forget(member)
     if (member !== this.current() || this.#config.members.length === 1) return
     this.#index = (this.#index + 1) % this.#config.members.length
     for (const listener of this.#moveListeners) listener()

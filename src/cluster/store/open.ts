@@ -1,5 +1,6 @@
 /** Opens the store that a configuration names: reads certificates and secrets, then never fails because the store is away. */
 import { readFileSync } from 'node:fs'
+import { createSecureContext } from 'node:tls'
 import { messageOf, NetError } from '../../base/errors.ts'
 import { EtcdStore } from './etcd/client.ts'
 import { StoreHttp, type TlsMaterial } from './http.ts'
@@ -17,11 +18,23 @@ export function openClusterStore(config: StoreConfig, ports: Ports): ClusterStor
 }
 
 function readTls(files: NonNullable<StoreConfig['tls']>): TlsMaterial {
-  return {
+  const material = {
     ...(files.caFile === undefined ? {} : { ca: readText('kv.cacertfile', files.caFile) }),
     ...(files.certFile === undefined ? {} : { cert: readText('kv.certfile', files.certFile) }),
     ...(files.keyFile === undefined ? {} : { key: readText('kv.keyfile', files.keyFile) }),
   }
+  try {
+    createSecureContext(material)
+  } catch (cause) {
+    const named = Object.values(files).join('", "')
+    throw new NetError(
+      'invalid',
+      `Cannot use --cluster-store-opt kv.cacertfile, kv.certfile, kv.keyfile "${named}": ${messageOf(cause)}`,
+      {},
+      cause,
+    )
+  }
+  return material
 }
 
 /** Without the newline that editors put at its end. */

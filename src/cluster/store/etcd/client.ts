@@ -33,7 +33,7 @@ export class EtcdStore implements ClusterStore {
     this.#ports = ports
     this.#http = http
     this.#root = `/${config.root}/`
-    this.#members = new StoreMembers(config, ports, (member) => http.forget(member))
+    this.#members = new StoreMembers(config, ports)
     this.#gateway = new EtcdGateway(http, user, () => this.#members.countBackground())
     this.#leases = new LeaseKeeper(ports.clock, ports.logger)
     this.#members.onStatus(({ state }) => {

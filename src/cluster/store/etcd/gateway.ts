@@ -83,12 +83,11 @@ export class EtcdGateway {
       return new StoreFault('its database is full (NOSPACE alarm): compact, defragment and disarm it, or raise --quota-backend-bytes', {
         final: true,
       })
-    if (code === PERMISSION_DENIED)
-      return new StoreFault(`user "${this.#user?.name ?? ''}" may not use these keys: ${message}`, { final: true })
-    if (BAD_LOGIN.test(message)) {
-      const user = this.#user === undefined ? 'it wants a user (kv.username, kv.password)' : `it refuses user "${this.#user.name}"`
-      return new StoreFault(`${user}: ${message}`, { final: true })
-    }
+    const user = this.#user
+    if (user === undefined && (code === PERMISSION_DENIED || BAD_LOGIN.test(message)))
+      return new StoreFault(`it wants a user (kv.username, kv.password): ${message}`, { final: true })
+    if (code === PERMISSION_DENIED) return new StoreFault(`user "${user?.name}" may not use these keys: ${message}`, { final: true })
+    if (BAD_LOGIN.test(message)) return new StoreFault(`it refuses user "${user?.name}": ${message}`, { final: true })
     return new StoreFault(message, { sent: !NOT_DONE.test(message) })
   }
 

@@ -1,0 +1,67 @@
+/** A TCP proxy whose way a test can cut (connections are reset, new ones too) or stall (nothing passes, nothing is said). */
+import { connect, createServer, type Socket } from 'node:net'
+
+export interface TcpProxy {
+  readonly host: string
+  readonly port: number
+  cut(): void
+  stall(): void
+  heal(): void
+  /** Bytes that came back from the target. */
+  received(): number
+  close(): Promise<void>
+}
+
+export async function tcpProxy(target: { readonly host: string; readonly port: number }): Promise<TcpProxy> {
+  let mode: 'open' | 'cut' | 'stalled' = 'open'
+  let received = 0
+  const sockets = new Set<Socket>()
+  const server = createServer((near) => {
+    if (mode === 'cut') return void near.resetAndDestroy()
+    const far = connect(target.port, target.host)
+    for (const [socket, other] of [
+      [near, far],
+      [far, near],
+    ] as const) {
+      sockets.add(socket)
+      if (mode === 'stalled') socket.pause()
+      socket.on('data', (chunk) => {
+        if (socket === far) received += chunk.length
+        other.write(chunk)
+      })
+      socket.on('error', () => other.destroy())
+      socket.on('close', () => {
+        sockets.delete(socket)
+        other.destroy()
+      })
+    }
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const address = server.address()
+  if (address === null || typeof address === 'string') throw new Error('the proxy has no port')
+  const drop = () => {
+    for (const socket of sockets) socket.resetAndDestroy()
+  }
+  return {
+    host: '127.0.0.1',
+    port: address.port,
+    cut() {
+      mode = 'cut'
+      drop()
+    },
+    stall() {
+      mode = 'stalled'
+      for (const socket of sockets) socket.pause()
+    },
+    heal() {
+      mode = 'open'
+      // what was stalled stays lost: a route that comes back finds connections that one side gave up
+      drop()
+    },
+    received: () => received,
+    async close() {
+      drop()
+      await new Promise((resolve) => server.close(resolve))
+    },
+  }
+}
