@@ -21,8 +21,9 @@ export class NetworksApi {
   create(body: NetworkCreateRequest): Promise<{ Id: string; Warning: string }> {
     return this.#http.json('POST', '/networks/create', { body })
   }
-  async remove(ref: string): Promise<void> {
-    await this.#http.text('DELETE', at(ref))
+  /** `force`: even when the plugin that made it is away. */
+  async remove(ref: string, force = false): Promise<void> {
+    await this.#http.text('DELETE', at(ref), { query: { force: force ? 'true' : undefined } })
   }
   async connect(ref: string, container: string, endpointConfig: object): Promise<void> {
     await this.#http.text('POST', `${at(ref)}/connect`, { body: { Container: container, EndpointConfig: endpointConfig } })

@@ -7,6 +7,7 @@ import { bool, cidrText, ipText, list, mapOf, object, str, strMap } from '../dec
 import { badRequest } from '../errors.ts'
 import { Filters, networkTypeMatches } from '../filters.ts'
 import { lookupNetwork } from '../network-lookup.ts'
+import { boolParam } from '../query.ts'
 import { ENDPOINT_SETTINGS, gateEndpoint } from '../shapes/endpoint-settings.ts'
 import { networkJson, networkSummary } from '../shapes/network-shape.ts'
 import type { ApiOptions, Route } from '../types.ts'
@@ -117,7 +118,8 @@ export function networkRoutes(options: ApiOptions): Route[] {
       method: 'DELETE',
       path: '/networks/:id',
       async handler(ctx) {
-        await controller.removeNetwork(lookupNetwork(controller, ctx.param('id'), 'remove').id)
+        // `force` is ours: without it a network whose authority cannot be told stays
+        await controller.removeNetwork(lookupNetwork(controller, ctx.param('id'), 'remove').id, boolParam(ctx.query, 'force'))
         return noContent
       },
     },

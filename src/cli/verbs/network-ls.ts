@@ -68,7 +68,7 @@ export const rm = defineCommand({
   summary: 'Remove one or more networks',
   usage: 'NETWORK [NETWORK...]',
   args: [1, Number.POSITIVE_INFINITY],
-  options: { force: flag('f', 'No error when it does not exist') },
+  options: { force: flag('f', 'Remove it even when its plugin is away; no error when it does not exist') },
   examples: [{ line: 'causeway network rm front back' }],
   run: (context, names, options) =>
     each(
@@ -76,7 +76,7 @@ export const rm = defineCommand({
       names,
       async (name) => {
         try {
-          await context.client.networks.remove(name)
+          await context.client.networks.remove(name, options.force)
         } catch (error) {
           if (options.force && statusOf(error) === 404) return undefined
           throw error

@@ -1,0 +1,167 @@
+/** A whole engine with a plugin in Python: create, run, connect, publish, restart, remove, and the plugin in trouble meanwhile. */
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, before, test } from 'node:test'
+import { type EngineLab, startEngineLab } from '../../testkit/engine-lab.ts'
+import { isolate } from '../../testkit/isolated.ts'
+import { type PythonPlugin, startPlugin } from './python-plugin.ts'
+
+isolate()
+spawnSync('mount', ['-t', 'tmpfs', 'tmpfs', '/run']) // our own mount namespace: plugins of the machine are not ours
+mkdirSync('/run/docker/plugins', { recursive: true })
+spawnSync('sysctl', ['-qw', 'net.ipv4.ip_forward=1']) // the plugin's own bridge is on a host that routes, as Docker's are
+
+const SOCKET = '/run/docker/plugins/pyplug.sock'
+const memory = mkdtempSync(join(tmpdir(), 'causeway-plugin-'))
+let lab: EngineLab
+let plugin: PythonPlugin
+
+before(async () => {
+  plugin = await startPlugin(SOCKET, memory)
+  lab = await startEngineLab()
+})
+
+after(async () => {
+  const left = await lab.close()
+  await plugin.kill()
+  rmSync(memory, { recursive: true, force: true })
+  assert.deepEqual(left, [])
+  assert.doesNotMatch(spawnSync('ip', ['-o', 'link']).stdout.toString(), / p[bvc][0-9a-f]{10}/)
+})
+
+async function until(isTrue: () => boolean | Promise<boolean>, what: string): Promise<void> {
+  const end = Date.now() + 15_000
+  while (!(await isTrue())) {
+    if (Date.now() > end) throw new Error(`waited 15 s for ${what}`)
+    await new Promise((resolve) => setTimeout(resolve, 50))
+  }
+}
+
+const must = async (running: ReturnType<EngineLab['docker']>): Promise<string> => {
+  const { code, out, err } = await running
+  assert.equal(code, 0, err)
+  return out.trim()
+}
+
+test('a network of a plugin: docker creates it, containers meet on it, and it goes without a trace', async () => {
+  await must(lab.docker('network', 'create', '-d', 'pyplug', '--subnet', '10.88.0.0/24', '-o', 'colour=red', 'pynet'))
+  const { json } = await lab.api('GET', '/networks/pynet')
+  assert.deepEqual([json.Driver, json.Scope, json.IPAM.Config[0].Gateway], ['pyplug', 'local', '10.88.0.1'])
+  await lab.run('aa', {
+    networks: ['pynet'],
+    host: { PortBindings: { '80/tcp': [{ HostPort: '8099' }] } },
+    body: { ExposedPorts: { '80/tcp': {} } },
+  })
+  await lab.run('bb', { networks: ['pynet'] })
+  const seen = (await lab.api('GET', '/containers/aa/json')).json.NetworkSettings.Networks.pynet
+  assert.deepEqual([seen.IPAddress, seen.IPPrefixLen, seen.Gateway], ['10.88.0.2', 24, '10.88.0.1'])
+  assert.match(seen.MacAddress, /^02:50:/)
+  assert.match((await lab.exec('aa', 'ip', 'link')).out, new RegExp(`plug0[\\s\\S]*${seen.MacAddress}`))
+  assert.match((await lab.exec('aa', 'ip', 'route')).out, /default via 10\.88\.0\.1 dev plug0[\s\S]*198\.18\.7\.0\/24 dev plug0/)
+  assert.equal((await lab.exec('aa', 'ping', '-c1', '-W2', 'bb')).code, 0)
+  assert.equal((await lab.exec('aa', 'ping', '-c1', '-W2', '10.88.0.1')).code, 0)
+  const program = plugin.calls('NetworkDriver.ProgramExternalConnectivity')[0]?.body
+  assert.deepEqual(program.Options['com.docker.network.portmap'], [
+    { Proto: 6, IP: '', Port: 80, HostIP: '', HostPort: 8099, HostPortEnd: 8099 },
+  ])
+  assert.equal((await lab.api('DELETE', '/networks/pynet')).status, 403)
+  await must(lab.docker('rm', '-f', 'aa', 'bb'))
+  await must(lab.docker('network', 'rm', 'pynet'))
+  await until(() => Object.keys(plugin.state().endpoints).length === 0, 'the endpoints to go')
+  assert.deepEqual(plugin.state().networks, {})
+})
+
+test('addresses of a plugin on a bridge of the engine; --ip; connect and disconnect of a running container', async () => {
+  await must(lab.docker('network', 'create', '--ipam-driver', 'pyplug', '--subnet', '10.89.0.0/24', 'pyipam'))
+  await must(lab.docker('network', 'create', '-d', 'pyplug', '--ipam-driver', 'pyplug', 'pyboth'))
+  await lab.run('cc', { networks: ['pyipam'] })
+  assert.match((await lab.exec('cc', 'ip', 'addr')).out, /10\.89\.0\.2\/24/)
+  await must(lab.docker('network', 'connect', '--ip', '10.50.0.40', 'pyboth', 'cc'))
+  assert.match((await lab.exec('cc', 'ip', 'addr', 'show', 'plug0')).out, /10\.50\.0\.40\/24/)
+  const clash = await lab.docker('run', '--rm', '--network', 'pyboth', '--ip', '10.50.0.40', 'busybox', 'true')
+  assert.match(clash.err, /remote: address is taken/)
+  await must(lab.docker('network', 'disconnect', 'pyboth', 'cc'))
+  assert.doesNotMatch((await lab.exec('cc', 'ip', 'addr')).out, /plug0/)
+  assert.equal((await lab.exec('cc', 'ping', '-c1', '-W2', '10.89.0.1')).code, 0)
+  await must(lab.docker('rm', '-f', 'cc'))
+  await must(lab.docker('network', 'rm', 'pyboth', 'pyipam'))
+  assert.deepEqual(plugin.state(), { networks: {}, endpoints: {}, pools: {} })
+})
+
+test('a plugin that fails leaves nothing, and its words reach the user', async () => {
+  plugin.faults({ 'NetworkDriver.CreateNetwork': { body: { Err: 'no more bridges' }, times: 1 } })
+  assert.match((await lab.docker('network', 'create', '-d', 'pyplug', 'bad')).err, /remote: no more bridges/)
+  assert.equal((await lab.api('GET', '/networks/bad')).status, 404)
+  await must(lab.docker('network', 'create', '-d', 'pyplug', '--ipam-driver', 'pyplug', 'bad'))
+  const idle = plugin.state()
+  for (const [method, fault, text] of [
+    ['NetworkDriver.Join', { raw: 'nonsense' }, /no JSON: nonsense/],
+    ['NetworkDriver.Join', { body: { InterfaceName: { SrcName: 'nolink0', DstPrefix: 'eth' } } }, /nolink0/],
+    ['NetworkDriver.CreateEndpoint', { status: 500, body: { Err: 'out of cable' } }, /NetworkDriver\.CreateEndpoint: out of cable/],
+    [
+      'NetworkDriver.ProgramExternalConnectivity',
+      { body: { Err: 'no ports' } },
+      /driver failed programming external connectivity.*remote: no ports/,
+    ],
+    ['IpamDriver.RequestAddress', { body: { Address: '192.0.2.1/24' } }, /192\.0\.2\.1, which is not in subnet/],
+  ] as const) {
+    plugin.faults({ [method]: { ...fault, times: 1 } })
+    const ran = await lab.docker('run', '--rm', '--network', 'bad', 'busybox', 'true')
+    assert.match(ran.err, text, method)
+    assert.notEqual(ran.code, 0)
+    await until(() => JSON.stringify(plugin.state()) === JSON.stringify(idle), `nothing to be left after ${method}`)
+  }
+  assert.equal((await lab.docker('run', '--rm', '--network', 'bad', 'busybox', 'true')).code, 0)
+  await must(lab.docker('network', 'rm', 'bad'))
+})
+
+test('while a plugin is slow everything else goes on', async () => {
+  await must(lab.docker('network', 'create', '-d', 'pyplug', 'slow'))
+  plugin.faults({ 'NetworkDriver.Join': { delay: 3, times: 1 } })
+  const slow = lab.run('dd', { networks: ['slow'] })
+  let isDone = false
+  slow.then(() => (isDone = true)).catch(() => {})
+  await until(() => plugin.calls('NetworkDriver.Join').some((call) => call.body.SandboxKey !== '') && !isDone, 'the slow call')
+  assert.equal((await lab.docker('run', '--rm', 'busybox', 'true')).code, 0)
+  assert.equal((await lab.api('DELETE', '/networks/slow')).status, 403)
+  assert.equal(isDone, false)
+  await slow
+  await must(lab.docker('rm', '-f', 'dd'))
+  await must(lab.docker('network', 'rm', 'slow'))
+})
+
+test('engine and plugin restart: networks stay, containers go on, a dead plugin holds up nothing', async () => {
+  await must(lab.docker('network', 'create', '-d', 'pyplug', '--subnet', '10.90.0.0/24', 'keep'))
+  await lab.run('ee', { networks: ['keep'] })
+  await lab.run('ff', { networks: ['keep'] })
+  await lab.kill9()
+  await plugin.kill()
+  await lab.start()
+  assert.equal((await lab.exec('ee', 'ping', '-c1', '-W2', 'ff')).code, 0)
+  assert.equal((await lab.api('GET', '/networks/keep')).json.Driver, 'pyplug')
+  // the plugin is away: a container can go nevertheless, and the plugin hears of it when it is back
+  await must(lab.docker('rm', '-f', 'ff'))
+  assert.equal(Object.keys(plugin.state().endpoints).length, 2)
+  plugin = await startPlugin(SOCKET, memory)
+  await until(() => Object.keys(plugin.state().endpoints).length === 1, 'the removal to be told')
+  await lab.run('gg', { networks: ['keep'] })
+  // gg has the address that ff had: the first packet may go to the wrong MAC
+  assert.equal((await lab.exec('ee', 'ping', '-c3', '-W1', 'gg')).code, 0)
+  await must(lab.docker('rm', '-f', 'ee', 'gg'))
+  await must(lab.docker('network', 'rm', 'keep'))
+})
+
+test('a network whose plugin has gone for good: not removed by accident, removed by force', async () => {
+  await must(lab.docker('network', 'create', '-d', 'pyplug', 'orphan'))
+  await plugin.kill()
+  rmSync(SOCKET, { force: true })
+  const refused = await lab.api('DELETE', '/networks/orphan')
+  assert.equal(refused.status, 503)
+  assert.match(refused.json.message, /Cannot remove network orphan: .*plugin "pyplug"/)
+  await must(lab.causeway('network', 'rm', '-f', 'orphan'))
+  plugin = await startPlugin(SOCKET, memory)
+  await until(() => Object.keys(plugin.state().networks).length === 0, 'the plugin to hear of it')
+})
