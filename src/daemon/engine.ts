@@ -67,7 +67,7 @@ export interface EngineMode {
 }
 
 /** A CNI network whose last container has gone stays this long, because the next container often comes at once. */
-const CNI_LINGER_MS = 10_000
+const CNI_LINGER_MS = 5_000
 
 /** Builds the engine and takes up whatever an earlier one left. Throws when the default bridge or the store cannot be had. */
 export async function startEngine(
