@@ -13,7 +13,12 @@ const HOST = /^([a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:]+\])(:\d{1,5})?$/i
  * Asks the registry, through skopeo. `makeScratch` makes a directory of ours, removed again. Throws `invalid` for what cannot be a registry and `internal`, with
  * the reason, when it cannot be asked.
  */
-export async function checkLogin(makeScratch: () => string, request: LoginRequest, options: RegistryOptions): Promise<LoginAnswer> {
+export async function checkLogin(
+  makeScratch: () => string,
+  request: LoginRequest,
+  options: RegistryOptions,
+  signal: AbortSignal,
+): Promise<LoginAnswer> {
   const host = hostOf(request.registry)
   if (!HOST.test(host))
     throw new NetError('invalid', `invalid registry address "${request.registry.slice(0, 100)}": expected host or host:port`)
@@ -24,7 +29,8 @@ export async function checkLogin(makeScratch: () => string, request: LoginReques
   try {
     const insecure = isInsecureHost(options, host) ? ['--tls-verify=false'] : []
     const argv = ['skopeo', 'login', '--authfile', file, `--username=${request.username}`, '--password-stdin', ...insecure, host]
-    const { code, stderr } = await run(argv, { input: request.password, timeoutMs: LOGIN_TIMEOUT_MS })
+    const { code, stderr } = await run(argv, { input: request.password, timeoutMs: LOGIN_TIMEOUT_MS, signal })
+    signal.throwIfAborted()
     if (code === 0) return { granted: true, status: 'Login Succeeded' }
     const why = lastWords(stderr)
     if (/invalid username\/password|unauthorized|authentication required|denied/i.test(why)) return refused

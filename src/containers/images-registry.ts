@@ -90,7 +90,7 @@ function refusal(ref: Reference, stderr: string, verb: 'pull' | 'push'): NetErro
 
 async function inspect(args: readonly string[], ref: Reference, signal: AbortSignal): Promise<string> {
   signal.throwIfAborted()
-  const result = await run([...PROGRAM, 'inspect', ...args], { timeoutMs: INSPECT_TIMEOUT_MS })
+  const result = await run([...PROGRAM, 'inspect', ...args], { timeoutMs: INSPECT_TIMEOUT_MS, signal })
   signal.throwIfAborted()
   if (result.code !== 0) throw refusal(ref, result.stderr, 'pull')
   return result.stdout

@@ -183,8 +183,8 @@ export class Images implements ImageService {
     this.#publish('push', hex, familiar(wanted))
   }
 
-  login(request: LoginRequest): Promise<LoginAnswer> {
-    return checkLogin(() => this.#layers.scratch('login'), request, this.#options.registry ?? {})
+  login(request: LoginRequest, signal: AbortSignal): Promise<LoginAnswer> {
+    return checkLogin(() => this.#layers.scratch('login'), request, this.#options.registry ?? {}, signal)
   }
 
   async tag(ref: string, repo: string, tag: string): Promise<void> {

@@ -321,7 +321,7 @@ export interface ImageService {
     signal: AbortSignal,
   ): Promise<void>
   /** Whether a registry takes these credentials. */
-  login(request: LoginRequest): Promise<LoginAnswer>
+  login(request: LoginRequest, signal: AbortSignal): Promise<LoginAnswer>
   load(tar: Readable, progress: Progress): Promise<void>
   save(refs: readonly string[]): Promise<Readable>
   /** `docker import`: a flat root file system. Returns the image id. */

@@ -21,6 +21,8 @@ export interface RunOptions {
   readonly env?: Readonly<Record<string, string>>
   /** The program gets SIGKILL after this time; the result's code is then 137. */
   readonly timeoutMs?: number
+  /** An abort ends the program in the same way. */
+  readonly signal?: AbortSignal
 }
 
 /** Runs a program to its end and collects what it prints. Throws `unavailable` when it cannot be started; any exit code is a result. */
@@ -33,6 +35,8 @@ export function run(argv: readonly string[], options: RunOptions = {}): Promise<
       ...(options.env === undefined ? {} : { env: options.env }),
       ...(options.timeoutMs === undefined ? {} : { timeout: options.timeoutMs, killSignal: 'SIGKILL' as const }),
     })
+    const abort = (): void => void child.kill('SIGKILL')
+    options.signal?.addEventListener('abort', abort, { once: true })
     const out: Buffer[] = []
     const err: Buffer[] = []
     child.stdout.on('data', (chunk: Buffer) => out.push(chunk))
@@ -42,6 +46,7 @@ export function run(argv: readonly string[], options: RunOptions = {}): Promise<
       reject(new NetError('unavailable', `Cannot run "${program}": ${cause.message}`, { subject: program }, cause)),
     )
     child.once('close', (code, signal) => {
+      options.signal?.removeEventListener('abort', abort)
       resolve({
         code: code ?? 128 + (signal === null ? 0 : (osConstants.signals[signal] ?? 0)),
         stdout: Buffer.concat(out).toString(),

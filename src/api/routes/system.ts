@@ -35,7 +35,7 @@ export function systemRoutes(options: ApiOptions): Route[] {
       async handler(ctx) {
         const body = (await ctx.json(AUTH)) ?? {}
         const { username = '', password = '', serveraddress = '' } = body
-        const { granted, status } = await options.images.login({ username, password, registry: serveraddress })
+        const { granted, status } = await options.images.login({ username, password, registry: serveraddress }, ctx.signal)
         return granted ? ok({ Status: status, IdentityToken: '' }) : { status: 401, body: { message: status } }
       },
     },
