@@ -167,7 +167,7 @@ async function build(
   })
   done.push(async () => {
     // what containers that still run stand on stays
-    if (!store.list<{ mode: string }>('sandbox/').some(([, record]) => record.mode === 'private')) await controller.removeEverything()
+    if (!store.list<{ mode: string }>('sandbox/').some(([, record]) => record.mode !== 'host')) await controller.removeEverything()
   })
   controller.start()
 

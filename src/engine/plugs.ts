@@ -91,7 +91,8 @@ export function bringAllOut(parts: Parts, record: SandboxRecord, attempt: (fn: (
   for (const e of record.endpoints)
     if (e.hostIfname !== '' && e.place === undefined && !parts.networks.find(e.networkId)) onHost.push(e.hostIfname)
   // a namespace that stays keeps what was born in it
-  if (record.netns !== undefined && born.length > 0) attempt(() => void deleteBehind(record.key, born).catch(warn(born)))
+  if ((record.netns !== undefined || record.mode === 'lent') && born.length > 0)
+    attempt(() => void deleteBehind(record.key, born).catch(warn(born)))
   attempt(removeNamespace)
   for (const fn of later) attempt(fn)
   parts.host.release(onHost).catch(warn(onHost))

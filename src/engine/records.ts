@@ -27,7 +27,7 @@ export interface SandboxRecord {
   readonly id: string
   readonly key: string
   readonly containerId: string
-  readonly mode: 'private' | 'host'
+  readonly mode: SandboxRequest['mode']
   readonly containerName: string
   readonly hostname: string
   readonly domainname: string

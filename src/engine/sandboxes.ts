@@ -13,6 +13,7 @@ import { Asking, type GrantedEndpoint, rememberToRemove } from './asking.ts'
 import { checkEndpointSettings } from './endpoint-rules.ts'
 import { gatewayEndpointName, withGatewayBridge } from './gateway-bridge.ts'
 import type { LegacyLinks } from './legacy-links.ts'
+import { LENT_KEY, lendOut } from './lending.ts'
 import { bringAllOut } from './plugs.ts'
 import type { EndpointRecord, SandboxRecord } from './records.ts'
 import { SandboxKernel } from './sandbox-kernel.ts'
@@ -115,12 +116,12 @@ export class Sandboxes {
   /** From reserved endpoints to a sandbox that works. */
   #finish(reserved: SandboxRecord, undo: UndoStack): SandboxInfo {
     const { registry, files, networks } = this.#parts
-    let record = withGatewayBridge(this.#parts, reserved, undo)
+    let record = reserved.mode === 'lent' ? reserved : withGatewayBridge(this.#parts, reserved, undo)
     // the record is durable before the kernel is touched: a crash from here on leaves a trail to clean up by
     registry.save(record)
     undo.defer('record', () => registry.forget(record.containerId))
-    if (record.mode === 'private') record = this.#build(record, undo)
-    files.write(record)
+    if (record.mode !== 'host') record = this.#build(record, undo)
+    if (record.mode !== 'lent') files.write(record)
     registry.save(record)
     this.#links.refresh(record)
     undo.commit()
@@ -138,7 +139,8 @@ export class Sandboxes {
     return {
       ...rest,
       id,
-      key: request.netns ?? (request.mode === 'host' ? `${env.netnsDir}/default` : `${env.netnsDir}/${id.slice(0, 12)}`),
+      key:
+        request.netns ?? (request.mode === 'lent' ? LENT_KEY : `${env.netnsDir}/${request.mode === 'host' ? 'default' : id.slice(0, 12)}`),
       portRequests: ports,
       endpoints: [],
       ports: [],
@@ -148,7 +150,11 @@ export class Sandboxes {
 
   /** Everything inside a fresh namespace, then its ports and firewall elements in one transaction. */
   #build(record: SandboxRecord, undo: UndoStack): SandboxRecord {
-    const { attachments, firewall } = this.#parts
+    const { attachments } = this.#parts
+    if (record.mode === 'lent') {
+      lendOut(this.#parts, record, undo)
+      return this.#open(record, undo)
+    }
     if (record.netns === undefined) {
       createNetns(record.key)
       undo.defer(`namespace ${record.key}`, () => removeNetns(record.key))
@@ -158,7 +164,13 @@ export class Sandboxes {
       for (const at of attachments.of(record)) if (at.record.ifname !== '') plugIn(this.#parts, kernel, at, record, undo)
       return startResolver(this.#parts, kernel, record, undo)
     })
-    const full = { ...withResolver, ports: this.#publish(record, undo) }
+    return this.#open(withResolver, undo)
+  }
+
+  /** The host's side of a sandbox whose interfaces are in place: firewall, published ports, names. */
+  #open(record: SandboxRecord, undo: UndoStack): SandboxRecord {
+    const { attachments, firewall } = this.#parts
+    const full = { ...record, ports: this.#publish(record, undo) }
     const elements = attachments.elements(full)
     firewall.change(elements)
     undo.defer('firewall elements', () => firewall.change([], elements))
@@ -204,9 +216,9 @@ export class Sandboxes {
     ports.forget(record.id)
     attempt(() => forgetPortFlows(this.#parts, record.ports))
     if (record.ports.length > 0) attempt(() => forgetAddressFlows(this.#parts, record.endpoints))
-    if (record.mode === 'private')
+    if (record.mode !== 'host')
       bringAllOut(this.#parts, record, attempt, () => {
-        if (record.netns === undefined) removeNetns(record.key)
+        if (record.netns === undefined && record.mode === 'private') removeNetns(record.key)
       })
     for (const e of record.endpoints) attempt(() => reserver.release(e))
     registry.forget(containerId)
@@ -239,7 +251,10 @@ export class Sandboxes {
       }
     }
     const isAlive = (r: SandboxRecord) =>
-      r.netns !== undefined ? isNetnsMounted(r.netns) : liveContainerIds.has(r.containerId) && (r.mode === 'host' || isNetnsMounted(r.key))
+      r.mode === 'lent' || // its engine says when it has gone
+      (r.netns !== undefined
+        ? isNetnsMounted(r.netns)
+        : liveContainerIds.has(r.containerId) && (r.mode === 'host' || isNetnsMounted(r.key)))
     const keep = records.filter(isAlive)
     for (const record of keep) firewall.expect(attachments.elements(record))
     for (const record of records)
@@ -282,8 +297,13 @@ export class Sandboxes {
     const undo = new UndoStack()
     const completed = SandboxKernel.with(record.key, (kernel) => {
       const there = new Set<string>()
-      for (const at of attachments.of(record))
-        if (at.record.ifname !== '' && kernel.complete(attachments.wanted(at, -1).inside)) there.add(at.record.ifname)
+      for (const at of attachments.of(record)) {
+        if (at.record.ifname === '') continue
+        const { plug, inside } = attachments.wanted(at, -1)
+        if (kernel.complete(inside)) there.add(at.record.ifname)
+        // a pair is made when its outer end is missed; this kind has none
+        else if (plug.kind === 'born') plugIn(this.#parts, kernel, at, record, undo)
+      }
       const routes = attachments.defaultRoutes(record)
       for (const family of [4, 6] as const) {
         const route = routes.find((r) => r.family === family)
@@ -304,7 +324,8 @@ export class Sandboxes {
     const { registry, attachments } = this.#parts
     const record = registry.ownerOf(hostIfname)
     const at = record && attachments.of(record).find((a) => a.record.hostIfname === hostIfname)
-    if (record === undefined || at === undefined) return false
+    // where the other engine has moved the inner end is not known
+    if (record === undefined || at === undefined || record.mode === 'lent') return false
     SandboxKernel.with(record.key, (kernel) => plugIn(this.#parts, kernel, at, record))
     return true
   }

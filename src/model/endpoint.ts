@@ -66,8 +66,11 @@ export interface SandboxRequest {
   readonly containerName: string
   readonly hostname: string
   readonly domainname: string
-  /** `private`: own namespace with endpoints (none mode = private with the endpoint on `none`). `host`: the engine's namespace. */
-  readonly mode: 'private' | 'host'
+  /**
+   * `private`: own namespace with endpoints (none mode = private with the endpoint on `none`). `host`: the engine's namespace.
+   * `lent`: another engine's container; the interfaces are left on the host under the names that the endpoints ask for, for it to take.
+   */
+  readonly mode: 'private' | 'host' | 'lent'
   /** NetworkMode's network first, then as given. Networks by name, id or id prefix. */
   readonly endpoints: readonly { readonly network: string; readonly settings: EndpointSettings }[]
   readonly ports: readonly PortRequest[]
