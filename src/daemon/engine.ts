@@ -49,6 +49,7 @@ import { KernelForCni } from './cni-kernel.ts'
 import type { DaemonConfig } from './config.ts'
 import { crashPoint } from './crash-point.ts'
 import { chooseDefaultBridge } from './default-bridge.ts'
+import { openLan } from './lan.ts'
 import { combine } from './outside.ts'
 import { collectWhenQuiet } from './quiet-memory.ts'
 import { systemInfo, versionFacts } from './system-info.ts'
@@ -140,7 +141,7 @@ async function build(
       routes: rtnl.routes({ table: 'all' }),
       nameservers: parseResolvConf(readHostResolv().text).nameservers,
       // bridges of removed networks that the kernel has not let go of yet do not count either: their subnets are free
-      ownDevices: new Set([...controller.host.wantedNames(), ...markedLinks(rtnl)]),
+      ownDevices: new Set([...controller.host.wantedNames(), ...markedLinks(rtnl)].filter((name) => !controller.isOnLan(name))),
     })
   const device = chooseDefaultBridge(rtnl, log)
   const plugins = createRemoteDrivers({
@@ -154,9 +155,11 @@ async function build(
   plugins.adopt(
     store.list<{ driver: string; ipamDriver: string }>('network/').flatMap(([, { driver, ipamDriver }]) => [driver, ipamDriver]),
   )
-  const outside = combine([plugins])
+  const lan = openLan({ store, rtnl, reactor, clock, rng, log, crashing, controller: () => controller })
+  done.push(() => lan.close())
+  const outside = combine([lan, plugins])
   const controller = new Controller({
-    env: { store, rtnl, nft, conntrack, dns, reactor, clock, rng, log, netnsDir: `${config.execRoot}/netns` },
+    env: { store, rtnl, nft, conntrack, dns, reactor, clock, rng, log, netnsDir: `${config.execRoot}/netns`, cards: lan.cards },
     config: { ...config.networking, defaultBridgeName: device },
     ipam,
     sockets: socketTable(),
@@ -307,6 +310,7 @@ async function build(
         foreign.removeAccept()
       } else log.info('containers go on; `causeway up` takes them up again', { sandboxes: controller.registry.all().length })
       await controller.close()
+      lan.close()
       await dns.close()
       await reactor.close()
       anchor?.close()
@@ -335,7 +339,7 @@ function takeLocks(config: DaemonConfig, done: (() => unknown)[]): Lock[] {
 function markedLinks(rtnl: Rtnl): string[] {
   return rtnl
     .links()
-    .filter((link) => link.alias.startsWith(ALIAS_PREFIX))
+    .filter((link) => link.alias.startsWith(ALIAS_PREFIX) && !link.alias.startsWith(`${ALIAS_PREFIX}nic:`))
     .map((link) => link.name)
 }
 

@@ -84,6 +84,8 @@ export class Controller implements NetworkController {
   readonly #listeners = new Set<(event: NetworkEvent) => void>()
   /** Networks that could not be made at the start, by id: something of somebody else is in their place. */
   readonly #unmade = new Set<string>()
+  /** Bridges that are the host's own place on a LAN. */
+  readonly #lanBridges = new Set<string>()
   readonly #repairListeners = new Set<(event: RepairEvent) => void>()
 
   constructor(options: ControllerOptions) {
@@ -107,7 +109,7 @@ export class Controller implements NetworkController {
       store: env.store,
       rtnl: env.rtnl,
       log: env.log,
-      isOurs: (name) => this.host.isWanted(name),
+      isOurs: (name) => this.host.isWanted(name) && !this.#lanBridges.has(name),
       enabled: config.ipForward ?? true,
       setElements: (wanted, unwanted) => this.firewall.change(wanted, unwanted),
     })
@@ -183,6 +185,7 @@ export class Controller implements NetworkController {
       .catch((error) => env.log.warn('cannot delete the links that an earlier engine released', { error: messageOf(error) }))
     this.firewall.ensureTables()
     const stored = env.store.list<Network>(KEY.networks).map(([, network]) => network)
+    env.cards?.recover((id) => stored.some((network) => network.id === id))
     for (const network of stored) {
       if (network.name === 'bridge') continue // made anew from the flags below
       try {
@@ -238,19 +241,25 @@ export class Controller implements NetworkController {
     const driver = this.networks.driverOf(network)
     const wanted = driver.networkWanted(network)
     const done: string[] = []
+    const cards = this.#o.env.cards
     try {
+      if (cards?.concerns(network)) cards.take(network)
       for (const link of wanted.links) {
         if (driver.sharesLinks && this.host.isWanted(link.spec.name)) continue // another network has made it
-        if (isNew && link.spec.name === `br-${network.id.slice(0, 12)}`)
+        if (isNew && !link.adopted && link.spec.name === `br-${network.id.slice(0, 12)}`)
           this.host.create(link) // a name made of a random id is nobody's
         else this.host.ensure(this.#adopted.prepare(link, adoptedDefault))
         done.push(link.spec.name)
         const families = ([4, 6] as const).filter((f) => (f === 4 ? network.enableIpv4 : network.enableIpv6))
-        if (!network.internal && link.spec.kind === 'bridge') this.forwarding.openBridge(link.spec.name, families)
+        if (wanted.firewall?.isLan) {
+          this.#lanBridges.add(link.spec.name)
+          this.forwarding.interfaceAppeared(link.spec.name)
+        } else if (!network.internal && link.spec.kind === 'bridge') this.forwarding.openBridge(link.spec.name, families)
       }
       if (wanted.firewall) this.firewall.change(networkElements(wanted.firewall))
     } catch (error) {
       this.host.releaseNow(done)
+      if (cards?.concerns(network)) cards.giveBack(network)
       throw error
     }
   }
@@ -294,7 +303,8 @@ export class Controller implements NetworkController {
 
   // ---- networks --------------------------------------------------------------------------------------------------------------
 
-  async createNetwork(spec: NetworkSpec): Promise<{ network: Network; warning: string }> {
+  async createNetwork(asked: NetworkSpec): Promise<{ network: Network; warning: string }> {
+    const spec = this.#o.env.cards?.complete(asked) ?? asked
     const driver = spec.driver || 'bridge'
     const ipamDriver = spec.ipam?.driver || 'default'
     if (this.#o.discover) {
@@ -422,9 +432,13 @@ export class Controller implements NetworkController {
       this.#adopted.withdraw(wanted.links)
       const names = wanted.links.map((l) => l.spec.name)
       const links = driver.sharesLinks ? names.filter((name) => !this.#isWantedBeside(network, name)) : names
-      for (const name of links) this.forwarding.closeBridge(name)
+      for (const name of links) {
+        this.forwarding.closeBridge(name)
+        this.#lanBridges.delete(name)
+      }
       this.host.release(links).catch((error) => env.log.warn('cannot delete bridge', { links, error: messageOf(error) }))
       env.dns.removeNetwork(network.id)
+      env.cards?.giveBack(network)
     }
     this.networks.delete(network)
     this.#unmade.delete(network.id)
@@ -546,6 +560,26 @@ export class Controller implements NetworkController {
 
   // ---- keeping it right ------------------------------------------------------------------------------------------------------------
 
+  /** The device is the host's own place on a LAN, not one of containers alone. */
+  isOnLan(dev: string): boolean {
+    return this.#lanBridges.has(dev)
+  }
+
+  /** A bridge that was deleted took the host's addresses along. */
+  #retakeCards(): void {
+    const { cards, log } = this.#o.env
+    for (const network of cards === undefined ? [] : this.networks.list()) {
+      const bridge = cards?.concerns(network) ? this.networks.driverOf(network).deviceOf?.(network) : undefined
+      if (bridge === undefined || !this.host.isWanted(bridge) || this.host.rtnl.link(bridge) !== undefined) continue
+      try {
+        cards?.take(network)
+        this.#repaired(bridge, 'link is missing', 'made anew, with the addresses of the host')
+      } catch (error) {
+        log.error('cannot repair link', { link: bridge, error: messageOf(error) })
+      }
+    }
+  }
+
   /** Repairs links (all when absent) and the container ends of pairs that had to be made anew. */
   repairLinks(names?: readonly string[]): void {
     const missingPairs = (names ?? this.host.wantedNames()).filter(
@@ -553,6 +587,7 @@ export class Controller implements NetworkController {
     )
     const bridges =
       names?.filter((name) => !missingPairs.includes(name)) ?? this.host.wantedNames().filter((n) => !missingPairs.includes(n))
+    this.#retakeCards()
     const { findings, created } = this.host.repair(bridges)
     for (const { subject, wrong } of findings) this.#repaired(subject, wrong, created.includes(subject) ? 'made anew' : 'set right')
     for (const name of created) for (const family of [4, 6] as const) this.forwarding.repair(family, name)
@@ -658,6 +693,7 @@ export class Controller implements NetworkController {
       this.#adopted.withdraw(this.networks.driverOf(network).networkWanted(network).links)
     }
     await this.host.release(this.host.wantedNames())
+    this.#o.env.cards?.giveBackAll()
     this.forwarding.restore()
     this.firewall.removeAll()
   }

@@ -4,8 +4,21 @@ import type { DnsService } from '../dns/service.ts'
 import type { Conntrack } from '../kernel/conntrack.ts'
 import type { Nft } from '../kernel/nft.ts'
 import type { Rtnl } from '../kernel/types.ts'
+import type { Network, NetworkSpec } from '../model/network.ts'
 import type { Store } from '../store/types.ts'
 import type { Reactor } from '../sys/reactor.ts'
+
+/** Makes cards of the host ports of networks' bridges, and gives them back (`lan/nic-move`). */
+export interface CardMover {
+  concerns(network: Network): boolean
+  /** A request with what the card says of its LAN. */
+  complete(spec: NetworkSpec): NetworkSpec
+  take(network: Network): void
+  giveBack(network: Pick<Network, 'id' | 'name'>): void
+  /** Undoes what a crash left of networks that are not there. */
+  recover(isNetwork: (id: string) => boolean): void
+  giveBackAll(): void
+}
 
 export interface Environment {
   readonly store: Store
@@ -16,6 +29,7 @@ export interface Environment {
   readonly reactor: Reactor
   readonly clock: Clock
   readonly rng: Rng
+  readonly cards?: CardMover
   readonly log: Logger
   /** `<run>/netns/<id12>` holds the sandboxes' namespaces. */
   readonly netnsDir: string

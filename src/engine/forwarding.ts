@@ -87,7 +87,7 @@ export class Forwarding {
   #hostLinks(): string[] {
     return this.#rtnl
       .links()
-      .filter((l) => !l.loopback && l.up && l.master === 0 && !this.#isOurs(l.name) && !l.alias.startsWith('causeway:'))
+      .filter((l) => !l.loopback && l.up && l.master === 0 && !this.#isOurs(l.name) && !/^causeway:(?!nic:)/.test(l.alias))
       .map((l) => l.name)
   }
 

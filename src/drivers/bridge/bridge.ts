@@ -64,6 +64,20 @@ function bridgeSysctls(config: BridgeConfig, network: Network): WantedSysctl[] {
   return out
 }
 
+/** Part of a network that is there without us: behind a card of the host, or with a DHCP server. */
+function isLan(network: Network): boolean {
+  return parseBridgeConfig(network).parent !== '' || network.ipamDriver === 'dhcp'
+}
+
+/** The host's addresses on it are the host's own matter, and its traffic is none of the firewall's: it was not before. */
+function lanWanted(network: Network, config: BridgeConfig): NetworkWanted {
+  const { bridge, mode4, mode6, icc, trusted } = config
+  return {
+    links: [{ spec: { name: bridge, kind: 'bridge', up: true }, addresses: [], sysctls: [], adopted: true }],
+    firewall: { id: network.id, bridge, mode4, mode6, icc, trusted, internal: network.internal, masquerade: false, isLan: true },
+  }
+}
+
 export const bridgeDriver: Driver = {
   name: 'bridge',
   scope: 'local',
@@ -83,6 +97,7 @@ export const bridgeDriver: Driver = {
 
   skipGateway(draft) {
     const config = parseBridgeConfig(draft)
+    if (config.parent !== '') return { ipv4: true, ipv6: true } // the LAN has its own router
     return {
       ipv4: draft.internal && (config.mode4 === 'isolated' || config.inhibitIpv4),
       ipv6: draft.internal && config.mode6 === 'isolated',
@@ -91,6 +106,7 @@ export const bridgeDriver: Driver = {
 
   networkWanted(network): NetworkWanted {
     const config = parseBridgeConfig(network)
+    if (isLan(network)) return lanWanted(network, config)
     const addresses: Address[] = []
     const pool4 = poolOf(network, 4)
     const pool6 = poolOf(network, 6)
@@ -183,8 +199,10 @@ export const bridgeDriver: Driver = {
     }
   },
 
-  gatewayOf(network) {
-    return gatewayOf(network)
+  gatewayOf(network, data) {
+    const { ipv4, ipv6 } = gatewayOf(network)
+    const { gateway4 } = data // what a DHCP server said
+    return { ipv4: ipv4 === '' && typeof gateway4 === 'string' ? (gateway4 as Ip) : ipv4, ipv6 }
   },
 
   deviceOf(network) {

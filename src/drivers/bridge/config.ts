@@ -8,6 +8,8 @@ const GATEWAY_MODES: readonly string[] = ['nat', 'nat-unprotected', 'routed', 'i
 
 export interface BridgeConfig {
   readonly bridge: string
+  /** Card of the host that becomes a port of the bridge; '' = none. */
+  readonly parent: string
   readonly isDefault: boolean
   readonly icc: boolean
   readonly masquerade: boolean
@@ -42,8 +44,12 @@ export function parseBridgeConfig(network: { id: string; internal: boolean; opti
   const bridge = options[OPTION.bridgeName] || `br-${network.id.slice(0, 12)}`
   if (bridge.length > 15 || !/^[^\s/:]+$/.test(bridge) || bridge === '.' || bridge === '..')
     throw new NetError('invalid', `invalid bridge name "${bridge}": it must have 1 to 15 characters without blanks, "/" or ":"`)
+  const parent = options['parent'] ?? ''
+  if (parent !== '' && internal) throw new NetError('invalid', `a network over ${parent} cannot be internal: it is part of the LAN`)
+  if (parent === bridge) throw new NetError('invalid', `parent interface ${parent} cannot be the network's own bridge`)
   return {
     bridge,
+    parent,
     isDefault: boolOption(options, OPTION.defaultBridge, false),
     icc: boolOption(options, OPTION.enableIcc, true),
     masquerade: boolOption(options, OPTION.enableMasquerade, true),

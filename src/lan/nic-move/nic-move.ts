@@ -8,12 +8,13 @@ import type { Logger } from '../../base/ports.ts'
 import { parseBridgeConfig } from '../../drivers/bridge/config.ts'
 import type { Rtnl } from '../../kernel/types.ts'
 import type { Link } from '../../model/kernel-state.ts'
-import type { Network } from '../../model/network.ts'
+import type { Network, NetworkSpec } from '../../model/network.ts'
 import type { Store } from '../../store/types.ts'
 import { tryReadSysctl, writeSysctl } from '../../sys/sysctl.ts'
 import { PF_INET6 } from '../../wire/rtnetlink.ts'
 import type { AddressMessage } from '../../wire/rtnetlink-addr.ts'
 import type { InterfaceState, StateRoute } from './interface-state.ts'
+import { cardOf, completeFromCard } from './lan-of-card.ts'
 import { fromStored, NIC_RECORDS, type NicRecord, nicKey, toStored } from './record.ts'
 
 /** How the host treats packets of an interface: what the card had, the bridge gets. */
@@ -38,8 +39,13 @@ export class NicMove {
   }
 
   /** True for networks that this unit has to do with. */
-  static concerns(network: Pick<Network, 'driver' | 'options' | 'configOnly'>): boolean {
-    return network.driver === 'bridge' && !network.configOnly && (network.options['parent'] ?? '') !== ''
+  concerns(network: Network): boolean {
+    return cardOf(network) !== ''
+  }
+
+  /** A request for such a network, with what the card says of its LAN. Throws `invalid` or `not-found`. */
+  complete(spec: NetworkSpec): NetworkSpec {
+    return completeFromCard(spec, this.#parts.rtnl)
   }
 
   /**

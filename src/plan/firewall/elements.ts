@@ -19,6 +19,8 @@ export interface FirewallNetwork {
   readonly internal: boolean
   readonly icc: boolean
   readonly masquerade: boolean
+  /** Part of the host's LAN: what is forwarded there is as free as on the host's own interfaces. */
+  readonly isLan?: boolean
   /** The host's own addresses on this bridge. */
   readonly gateways?: readonly Ip[]
   /** Source address for what leaves, instead of the one of the outgoing interface. */
@@ -78,6 +80,8 @@ export function networkElements(n: FirewallNetwork): NftElement[] {
   const bridge = ifname(n.bridge)
   const pair = concat(bridge, bridge)
   const comment = `network ${n.id.slice(0, 12)}`
+  // published ports that are called from the LAN itself: the answer must come back through the host
+  if (n.isLan) return [{ set: 'own', key: pair, comment }]
   const goto = (chain: string): NftVerdict => ({ goto: chain })
   const out: NftElement[] = [
     { set: 'bridges', key: bridge, comment },

@@ -1,0 +1,64 @@
+/** What touches the physical network: addresses of the LAN's DHCP server, cards of the host in bridges. Wired here, used by `engine.ts`. */
+import { messageOf } from '../base/errors.ts'
+import type { Clock, Logger, Rng } from '../base/ports.ts'
+import type { Controller } from '../engine/controller.ts'
+import type { CardMover } from '../engine/environment.ts'
+import type { Rtnl } from '../kernel/types.ts'
+import { type AddressChange, DhcpAuthority } from '../lan/dhcp/dhcp-authority.ts'
+import { DHCP_IPAM } from '../lan/dhcp/parent.ts'
+import { InterfaceState } from '../lan/nic-move/interface-state.ts'
+import { NicMove } from '../lan/nic-move/nic-move.ts'
+import type { Store } from '../store/types.ts'
+import { bootId } from '../sys/pidfile.ts'
+import type { Reactor } from '../sys/reactor.ts'
+import type { CrashPoint } from './crash-point.ts'
+import type { Outside } from './outside.ts'
+
+export interface Lan extends Outside {
+  readonly cards: CardMover
+  close(): void
+}
+
+export function openLan(parts: {
+  readonly store: Store
+  readonly rtnl: Rtnl
+  readonly reactor: Reactor
+  readonly clock: Clock
+  readonly rng: Rng
+  readonly log: Logger
+  readonly crashing: CrashPoint
+  readonly controller: () => Controller
+}): Lan {
+  const { store, rtnl, log, crashing, controller } = parts
+  const state = InterfaceState.open()
+  const cards = new NicMove({
+    store,
+    rtnl,
+    log,
+    state: crashing(state, ['addAddresses', 'cross', 'leadRoutes', 'deleteRoutes']),
+    bootId: bootId(),
+  })
+  const dhcp = new DhcpAuthority({ ...parts, onAddressChange: (change) => void reconnect(controller(), change, log) })
+  return {
+    cards,
+    findAuthority: (_driver, ipamDriver) => (ipamDriver === DHCP_IPAM ? dhcp : undefined),
+    close() {
+      dhcp.close()
+      state.close()
+    },
+  }
+}
+
+/** Names, firewall and the interface itself know the old address: attaching anew tells all of them. The server keeps the new one for the same client. */
+async function reconnect(controller: Controller, { containerId, networkId, settings, now }: AddressChange, log: Logger): Promise<void> {
+  const container = containerId.slice(0, 12)
+  try {
+    await controller.disconnect(containerId, networkId, false)
+    await controller.connect(containerId, networkId, settings)
+    log.info(`container ${container} was attached anew for its address ${now}`)
+  } catch (error) {
+    log.error(`container ${container} cannot be attached with its new address ${now}: connect it again by hand`, {
+      error: messageOf(error),
+    })
+  }
+}
