@@ -1,0 +1,181 @@
+/**
+ * Real Consul servers for a test: one or three members, with TLS and access control when wanted.
+ *
+ *   const consul = await startConsul({ members: 3, token: true })
+ *   consul.storeUrl('/prefix')   consul.storeOpts   consul.members[0].kill9()   consul.members[0].start()   await consul.close()
+ */
+import { execFileSync } from 'node:child_process'
+import { randomUUID } from 'node:crypto'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { request } from 'node:http'
+import { request as tlsRequest } from 'node:https'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { type Certs, makeCerts } from './certs.ts'
+import { loopbackNet, type ServerProcess, serverProcess, waitUntil } from './server-process.ts'
+
+export interface ConsulOptions {
+  readonly members?: 1 | 3
+  /** Where each member lives, instead of addresses in 127/8 of the caller's namespace. `netns`: namespace file. */
+  readonly places?: readonly { readonly ip: string; readonly netns?: string }[]
+  /** `server`: clients check the server. `mutual`: the server checks clients too. */
+  readonly tls?: 'server' | 'mutual'
+  /** Access control with default deny; `storeOpts` has a token that may do everything. */
+  readonly token?: boolean
+}
+
+export interface ConsulMember extends ServerProcess {
+  readonly name: string
+  readonly ip: string
+  /** `ip:8500` */
+  readonly endpoint: string
+}
+
+export interface ConsulLab {
+  readonly members: readonly ConsulMember[]
+  readonly certs: Certs | undefined
+  storeUrl(path?: string): string
+  readonly storeOpts: Readonly<Record<string, string>>
+  /** One request to a running member, with certificates and token; throws on a status of 300 and more. */
+  api(method: string, path: string, body?: Uint8Array | string): Promise<Buffer>
+  start(): Promise<void>
+  stop(): Promise<void>
+  ready(): Promise<void>
+  save(file: string): Promise<void>
+  /** Gives the running servers the snapshot's data. */
+  restore(file: string): Promise<void>
+  /** Ends all members, throws their data away, starts them empty. */
+  wipe(): Promise<void>
+  close(): Promise<void>
+}
+
+const PROGRAM = join(process.env['CAUSEWAY_STORES'] ?? '/var/tmp/causeway-stores', 'consul/usr/bin/consul')
+
+/** Why there is no Consul here, or undefined when there is one: for `skip`. */
+export function consulMissing(): string | undefined {
+  try {
+    execFileSync(PROGRAM, ['version'], { stdio: 'ignore' })
+    return undefined
+  } catch {
+    return `not tested: no Consul at ${PROGRAM}; tools/cluster-stores unpacks Debian 11's when the network is there`
+  }
+}
+
+export async function startConsul(options: ConsulOptions = {}): Promise<ConsulLab> {
+  const missing = consulMissing()
+  if (missing !== undefined) throw new Error(missing)
+  const dir = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'causeway-consul-'))
+  const net = loopbackNet()
+  const places =
+    options.places ?? Array.from({ length: options.members ?? 1 }, (_, i): { ip: string; netns?: string } => ({ ip: net(i + 1) }))
+  const ips = places.map((place) => place.ip)
+  const certs = options.tls === undefined ? undefined : makeCerts(join(dir, 'tls'), ips)
+  const token = options.token === true ? randomUUID() : ''
+  const members = places.map(({ ip, netns }, i): ConsulMember => {
+    const config = {
+      server: true,
+      bootstrap_expect: places.length,
+      node_name: `m${i}`,
+      node_id: randomUUID(),
+      data_dir: join(dir, `m${i}`),
+      bind_addr: ip,
+      client_addr: ip,
+      retry_join: ips,
+      retry_interval: '1s',
+      log_level: 'WARN',
+      disable_update_check: true,
+      // Consul forgets a killed server after a while: here it comes back
+      autopilot: { cleanup_dead_servers: false },
+      performance: { raft_multiplier: 1 },
+      ports: { dns: -1, ...(certs === undefined ? {} : { http: -1, https: 8500 }) },
+      ...(token === '' ? {} : { acl: { enabled: true, default_policy: 'deny', tokens: { master: token, agent: token } } }),
+      ...(certs === undefined
+        ? {}
+        : { ca_file: certs.ca, cert_file: certs.serverCert, key_file: certs.serverKey, verify_incoming_https: options.tls === 'mutual' }),
+    }
+    const file = join(dir, `m${i}.json`)
+    writeFileSync(file, JSON.stringify(config))
+    mkdirSync(join(dir, `m${i}`), { recursive: true })
+    return { ...serverProcess(() => [PROGRAM, 'agent', '-config-file', file], netns), name: `m${i}`, ip, endpoint: `${ip}:8500` }
+  })
+
+  const ask = (ip: string, method: string, path: string, body?: Uint8Array | string): Promise<Buffer> =>
+    new Promise((resolve, reject) => {
+      const tls =
+        certs === undefined ? {} : { ca: readFileSync(certs.ca), cert: readFileSync(certs.clientCert), key: readFileSync(certs.clientKey) }
+      const headers = token === '' ? {} : { 'x-consul-token': token }
+      const make = certs === undefined ? request : tlsRequest
+      const req = make({ host: ip, port: 8500, method, path, headers, agent: false, timeout: 5000, ...tls }, (res) => {
+        const chunks: Buffer[] = []
+        res.on('data', (chunk: Buffer) => chunks.push(chunk))
+        res.on('error', reject)
+        res.on('end', () => {
+          const answer = Buffer.concat(chunks)
+          if ((res.statusCode ?? 0) < 300) resolve(answer)
+          else reject(new Error(`${method} ${path}: ${res.statusCode} ${answer}`))
+        })
+      })
+      req.on('timeout', () => req.destroy(new Error('no answer')))
+      req.on('error', reject)
+      req.end(body)
+    })
+  const api: ConsulLab['api'] = async (method, path, body) => {
+    let last: unknown = new Error('no member runs')
+    for (const member of members.filter((m) => m.pid() !== 0)) {
+      try {
+        return await ask(member.ip, method, path, body)
+      } catch (error) {
+        last = error
+      }
+    }
+    throw last
+  }
+  const answers = () =>
+    api('GET', '/v1/kv/?keys&separator=/&consistent').then(
+      () => true,
+      // an empty store answers 404
+      (error: Error) => / 404 /.test(error.message),
+    )
+  const lab: ConsulLab = {
+    members,
+    certs,
+    storeUrl: (path = '') => `consul://${ips.map((ip) => `${ip}:8500`).join(',')}${path}`,
+    storeOpts: {
+      ...(certs === undefined ? {} : { 'kv.cacertfile': certs.ca }),
+      ...(options.tls === 'mutual' && certs !== undefined ? { 'kv.certfile': certs.clientCert, 'kv.keyfile': certs.clientKey } : {}),
+      ...(token === '' ? {} : { 'kv.token': token }),
+    },
+    api,
+    async start() {
+      for (const member of members) member.start()
+      await lab.ready()
+    },
+    async stop() {
+      await Promise.all(members.map((member) => member.kill9()))
+    },
+    ready: () => waitUntil('Consul answers', answers, 30_000, () => members.map((member) => member.log()).join('\n')),
+    async save(file) {
+      writeFileSync(file, await api('GET', '/v1/snapshot'))
+    },
+    async restore(file) {
+      await api('PUT', '/v1/snapshot', readFileSync(file))
+      await lab.ready()
+    },
+    async wipe() {
+      await lab.stop()
+      for (const member of members) rmSync(join(dir, member.name), { recursive: true, force: true })
+      await lab.start()
+    },
+    async close() {
+      await Promise.all(members.map((member) => member.kill9()))
+      rmSync(dir, { recursive: true, force: true })
+    },
+  }
+  try {
+    await lab.start()
+  } catch (error) {
+    await lab.close()
+    throw error
+  }
+  return lab
+}
