@@ -116,7 +116,7 @@ export async function startEngineLab(flags: readonly string[] = [], options: Eng
       stream.on('data', (chunk: Buffer) => {
         log += chunk.toString()
       })
-    const until = Date.now() + 20_000
+    const until = Date.now() + 60_000
     for (;;) {
       if (started.exitCode !== null || started.signalCode !== null) throw new Error(`the engine ended with ${started.exitCode}: ${log}`)
       const ping = existsSync(socket) ? await api('GET', '/_ping').catch(() => undefined) : undefined

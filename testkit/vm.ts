@@ -146,7 +146,8 @@ function guestScript(mark: string, parts: readonly string[], env: Readonly<Recor
   const quoted = (text: string) => `'${text.replaceAll("'", `'\\''`)}'`
   const lines = Object.entries({ ...env, PATH, HOME: '/root', LANG: 'C.UTF-8' }).map(([name, value]) => `export ${name}=${quoted(value)}`)
   lines.push('exec </dev/null', 'hostname causeway-vm', 'ip link set lo up', `cd ${quoted(ROOT)}`)
-  if (dist !== undefined) lines.push(`mount --bind ${quoted(dist)} ${quoted(`${ROOT}/dist`)}`)
+  // sources may change while the machine runs
+  if (dist !== undefined) lines.push(`mount --bind ${quoted(dist)} ${quoted(`${ROOT}/dist`)}`, 'export CAUSEWAY_FROM_SOURCE=0')
   for (const [i, part] of parts.entries()) lines.push(`echo "${mark} begin ${i}"`, part, `echo "${mark} end ${i} $?"`)
   lines.push(`echo "${mark} done"`, 'busybox poweroff -f', 'while :; do busybox sleep 1; done', '')
   return lines.join('\n')

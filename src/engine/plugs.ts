@@ -3,6 +3,7 @@ import { hasCode, messageOf, NetError } from '../base/errors.ts'
 import type { EndpointWanted } from '../drivers/types.ts'
 import { openRtnl } from '../kernel/rtnl.ts'
 import type { Rtnl } from '../kernel/types.ts'
+import type { LinkSpec } from '../model/kernel-state.ts'
 import type { Network } from '../model/network.ts'
 import { nothingObserved, planLink } from '../plan/links.ts'
 import type { WantedLink } from '../plan/wanted.ts'
@@ -35,7 +36,7 @@ export function bringIn(
     }
     case 'born':
       try {
-        parts.host.rtnl.apply([{ op: 'link.add', link: { ...plug.link, netnsFd: kernel.ns.fd } }])
+        bear(parts.host.rtnl, kernel, { ...plug.link, netnsFd: kernel.ns.fd })
       } catch (cause) {
         throw new NetError('internal', `failed to create the ${plug.link.kind} port: ${messageOf(cause)}`, {}, cause)
       }
@@ -47,6 +48,27 @@ export function bringIn(
         { op: 'link.move', dev: plug.hostIfname, netnsFd: kernel.ns.fd, name: ifname },
       ])
       undo?.defer(`link ${ifname}`, () => SandboxKernel.with(key, (k) => moveBack(k, ifname, plug.hostIfname)))
+  }
+}
+
+/**
+ * Makes a link in a sandbox over a parent on the host. Before 6.13 a link cannot be born under a name that the namespace of the request
+ * has too (net/core/rtnetlink.c rtnl_newlink() looks there, and a host with an `eth0` is the rule): then it gets its name afterwards.
+ */
+function bear(host: Rtnl, kernel: SandboxKernel, link: LinkSpec): void {
+  const { name } = link
+  if (host.indexOf(name) === 0) {
+    host.apply([{ op: 'link.add', link }])
+    return
+  }
+  const temporary = `born-${name}`.slice(0, 15)
+  if (kernel.hasLink(temporary)) deleteIn(kernel.rtnl, temporary) // a crash came between
+  host.apply([{ op: 'link.add', link: { ...link, name: temporary } }])
+  try {
+    kernel.rtnl.apply([{ op: 'link.rename', dev: temporary, name }])
+  } catch (cause) {
+    deleteIn(kernel.rtnl, temporary)
+    throw cause
   }
 }
 

@@ -1,0 +1,48 @@
+/** Runs test files in a virtual machine (vm.ts) and reports each of their tests as a test of the calling file. */
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { runInVm, type VmResult, type VmRun, vmMissing } from './vm.ts'
+
+interface TapTest {
+  readonly name: string
+  readonly ok: boolean
+  readonly skip: string | undefined
+  readonly detail: string
+}
+
+/** The top-level tests of a TAP stream. */
+export function readTap(tap: string): TapTest[] {
+  const out: TapTest[] = []
+  const lines = tap.split('\n')
+  for (const [i, line] of lines.entries()) {
+    const found = /^(not )?ok \d+ - (.*?)(?: # SKIP ?(.*))?$/.exec(line)
+    if (found === null) continue
+    const end = lines.indexOf('  ...', i)
+    const detail = end < 0 ? [] : lines.slice(i + 1, end)
+    out.push({ name: found[2] as string, ok: found[1] === undefined, skip: found[3], detail: detail.join('\n') })
+  }
+  return out
+}
+
+/**
+ * Boots once and runs the files in order. Where no machine can be started every file is a skipped test that says why, so that the run
+ * tells what was not tested; with CI set that is a failure, because the test command installs what is needed.
+ */
+export async function testsInVm(run: VmRun & { readonly testFiles: readonly string[] }): Promise<void> {
+  const missing = vmMissing()
+  if (missing !== undefined) {
+    const isCi = (process.env['CI'] ?? '') !== ''
+    for (const file of run.testFiles)
+      test(`${file} in another kernel`, { skip: isCi ? false : `not tested: ${missing}` }, () => assert.fail(`not tested: ${missing}`))
+    return
+  }
+  const result: VmResult = await runInVm(run)
+  for (const { file, code, output } of result.files) {
+    const tests = readTap(output)
+    for (const { name, ok, skip, detail } of tests)
+      test(`${file}: ${name}`, { skip: skip ?? false }, () => assert.ok(ok, `failed in the virtual machine:\n${detail}`))
+    // a file that breaks outside its tests, or does not finish, is a failure too
+    test(`${file} ran to its end in another kernel`, () =>
+      assert.ok(code === 0 && tests.length > 0, `exit code ${code}, the last of its output:\n${(output || result.output).slice(-4000)}`))
+  }
+}
