@@ -8,12 +8,19 @@ interface Waiting {
 
 export class Arrival {
   readonly #waiting = new Map<string, Waiting[]>()
+  readonly #current: (key: string) => Version | undefined
+
+  /** `current`: the version at which the watch has shown a key, undefined when it has not. */
+  constructor(current: (key: string) => Version | undefined) {
+    this.#current = current
+  }
 
   /**
    * Resolves when `key` is seen at `version` (undefined: deleted), when everything was read anew, or after `timeoutMs`: a watch that is
    * late delays its reader, never the writer for good. `after` is the clock's.
    */
   of(key: string, version: Version | undefined, after: (ms: number, fn: () => void) => () => void, timeoutMs = 1000): Promise<void> {
+    if (this.#current(key) === version) return Promise.resolve()
     return new Promise((resolve) => {
       const cancel = after(timeoutMs, () => waiting.go())
       const waiting: Waiting = {

@@ -1,7 +1,5 @@
 /** The cluster as the engine's authority for overlay networks: who may have which name, subnet, address and VXLAN id. */
 import { splitPrefix } from '../base/address.ts'
-import { hasCode } from '../base/errors.ts'
-import type { Clock } from '../base/ports.ts'
 import type {
   Authority,
   AuthorityData,
@@ -22,8 +20,6 @@ import type { ClusterEndpoint } from './model.ts'
 import type { NetworkClaims } from './network-claims.ts'
 import type { Settler } from './settler.ts'
 
-const RETRY_MS = 200
-
 export interface AuthorityOptions {
   readonly mirror: Mirror
   readonly claims: Claims
@@ -31,9 +27,6 @@ export interface AuthorityOptions {
   readonly networks: NetworkClaims
   readonly endpoints: EndpointClaims
   readonly settler: Settler
-  readonly clock: Clock
-  /** How long a change waits for a store that is away before it is refused. */
-  readonly waitMs: number
 }
 
 export class ClusterAuthority implements Authority {
@@ -49,21 +42,21 @@ export class ClusterAuthority implements Authority {
   }
 
   grantNetwork(draft: NetworkDraft, requests: readonly IpamPoolRequest[]): Promise<NetworkGrant> {
-    return this.#whileBusy(draft.id, () => this.#patiently(() => this.#o.networks.grant(draft, requests)))
+    return this.#whileBusy(draft.id, () => this.#o.networks.grant(draft, requests))
   }
 
   createNetwork(network: Network): Promise<AuthorityData | undefined> {
-    return this.#whileBusy(network.id, () => this.#patiently(() => this.#o.networks.create(network)))
+    return this.#whileBusy(network.id, () => this.#o.networks.create(network))
   }
 
   removeNetwork(network: Network, _force: boolean): Promise<void> {
-    return this.#whileBusy(network.id, () => this.#patiently(() => this.#o.networks.remove(network)))
+    return this.#whileBusy(network.id, () => this.#o.networks.remove(network))
   }
 
   async grantEndpoint(network: Network, ask: EndpointAsk): Promise<EndpointGrant> {
     this.#use(ask.endpointId, network.id)
     try {
-      const endpoint = await this.#patiently(() => this.#o.endpoints.grant(network, ask))
+      const endpoint = await this.#o.endpoints.grant(network, ask)
       return {
         ...(endpoint.ipv4 === '' ? {} : { ipv4: endpoint.ipv4 }),
         ...(endpoint.ipv6 === '' ? {} : { ipv6: endpoint.ipv6 }),
@@ -78,7 +71,7 @@ export class ClusterAuthority implements Authority {
   }
 
   activateEndpoint(network: Network, endpoint: EndpointFinal): Promise<void> {
-    return this.#patiently(() => this.#o.endpoints.activate(network, endpoint))
+    return this.#o.endpoints.activate(network, endpoint)
   }
 
   async removeEndpoint(network: Network, endpointId: string): Promise<void> {
@@ -166,18 +159,6 @@ export class ClusterAuthority implements Authority {
       return await run()
     } finally {
       this.busy.delete(networkId)
-    }
-  }
-
-  async #patiently<T>(run: () => Promise<T>): Promise<T> {
-    const until = this.#o.clock.now() + this.#o.waitMs
-    for (;;) {
-      try {
-        return await run()
-      } catch (error) {
-        if (!hasCode(error, 'unavailable') || this.#o.clock.now() + RETRY_MS > until) throw error
-        await this.#o.clock.sleep(RETRY_MS)
-      }
     }
   }
 }

@@ -51,7 +51,10 @@ interface Followed {
 export class EndpointTable {
   readonly #o: EndpointTableOptions
   readonly #followed = new Map<string, Followed>()
-  readonly arrived = new Arrival()
+  readonly arrived = new Arrival((key) => {
+    const [, networkId = '', endpointId = ''] = key.split('/')
+    return this.versionOf(networkId, endpointId)
+  })
 
   constructor(options: EndpointTableOptions) {
     this.#o = options
@@ -82,6 +85,7 @@ export class EndpointTable {
       const decoded = decodeEndpoint(value, networkId, id)
       if (decoded.ok) this.#set(followed, { endpoint: decoded.value })
     }
+    if (followed.endpoints.size > 0) this.#o.onChange(networkId, undefined)
     followed.watch = this.#o.store.watch(CLUSTER_KEY.endpoints(networkId), {
       onResync: (snapshot) => this.#resync(followed, snapshot),
       onChange: (events) => {

@@ -5,6 +5,7 @@
 import { NetError } from '../base/errors.ts'
 import type { Clock, Logger } from '../base/ports.ts'
 import { decodeEndpoint, decodeHost, decodeOwned, type OwnedEndpoint } from './decode.ts'
+import { addressesOf } from './endpoint-claims.ts'
 import { CLUSTER_KEY } from './keys.ts'
 import type { Mirror } from './mirror.ts'
 import type { ClusterHost } from './model.ts'
@@ -120,7 +121,7 @@ function freeOne(host: ClusterHost, networkId: string, endpointId: string, owned
   if (decoded.ok && decoded.value.hostId !== host.id) return { deletes: [owned.key] }
   const says = decodeOwned(owned.value, networkId, endpointId)
   const has: OwnedEndpoint = decoded.ok
-    ? { networkId, endpointId, name: decoded.value.name, addresses: [decoded.value.ipv4, decoded.value.ipv6].filter((ip) => ip !== '') }
+    ? { networkId, endpointId, name: decoded.value.name, addresses: addressesOf(decoded.value) }
     : says.ok
       ? says.value
       : { networkId, endpointId, name: '', addresses: [] }

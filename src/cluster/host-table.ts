@@ -21,7 +21,7 @@ export class HostTable {
   readonly #records = new Map<string, { readonly host: StoredHost; readonly version?: Version }>()
   /** Instance that holds the lease, by host. */
   readonly #leases = new Map<string, string>()
-  readonly arrived = new Arrival()
+  readonly arrived = new Arrival((key) => this.#records.get(key.slice(CLUSTER_KEY.hosts.length))?.version)
   #watch: Watch | undefined
   #isSynced = false
 

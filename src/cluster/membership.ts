@@ -2,16 +2,21 @@
  * This host's own membership: a record that stays until the host is evicted, and a lease that says that its engine lives. A lease that ends
  * frees nothing. Losing it, the record, or the store is answered by joining again, for as long as the engine runs.
  */
-import type { Cidr } from '../base/address.ts'
+import type { Cidr, Ip } from '../base/address.ts'
 import { messageOf, NetError } from '../base/errors.ts'
 import type { Clock, Logger } from '../base/ports.ts'
-import type { Advertise } from './advertise.ts'
 import type { HostTable } from './host-table.ts'
 import { CLUSTER_KEY } from './keys.ts'
 import type { Check, ClusterStore, Lease, Version } from './store/types.ts'
 
 const FIRST_PAUSE_MS = 250
 const LONGEST_PAUSE_MS = 15_000
+
+/** Where other hosts reach this one: tunnels end at the address. */
+export interface Advertise {
+  readonly address: Ip
+  readonly port: number
+}
 
 export interface MembershipOptions {
   readonly store: ClusterStore
@@ -52,7 +57,7 @@ export class Membership {
   }
 
   /** The advertised address. */
-  get address(): Advertise['address'] {
+  get address(): Ip {
     return this.#o.advertise.address
   }
 
@@ -67,6 +72,7 @@ export class Membership {
 
   /** Joins and stays: tries again, with growing pauses, until it works or {@link close} is called. Resolves when joined. Never rejects. */
   join(): Promise<void> {
+    if (this.isJoined) return Promise.resolve()
     this.#joining ??= this.#joinUntilDone().finally(() => {
       this.#joining = undefined
     })

@@ -38,6 +38,12 @@ export interface NetworkClaimsOptions {
   readonly log: Logger
 }
 
+interface Allocated {
+  readonly value: ClusterNetwork
+  readonly pools: readonly IpamPool[]
+  readonly data: AuthorityData
+}
+
 export class NetworkClaims {
   readonly #o: NetworkClaimsOptions
 
@@ -49,7 +55,7 @@ export class NetworkClaims {
   async grant(draft: NetworkDraft, requests: readonly IpamPoolRequest[]): Promise<NetworkGrant> {
     await this.#synced()
     for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
-      let network: ReturnType<NetworkClaims['#allocate']>
+      let network: Allocated
       try {
         network = this.#allocate(draft, requests)
       } catch (error) {
@@ -182,7 +188,7 @@ export class NetworkClaims {
     throw new NetError('busy', `network ${network.name} cannot be written again: the store changes all the time`)
   }
 
-  #allocate(draft: NetworkDraft, requests: readonly IpamPoolRequest[]): { value: ClusterNetwork; pools: IpamPool[]; data: AuthorityData } {
+  #allocate(draft: NetworkDraft, requests: readonly IpamPoolRequest[]): Allocated {
     const { mirror } = this.#o
     const taken = takenBy(mirror.networks())
     // names of networks that the store has are the transaction's matter; those it has lost are about to come back

@@ -28,7 +28,7 @@ export interface NetworkTableOptions {
 export class NetworkTable {
   readonly #o: NetworkTableOptions
   readonly #networks = new Map<string, KnownNetwork>()
-  readonly #arrived = new Arrival()
+  readonly #arrived = new Arrival((key) => this.#networks.get(key.slice(CLUSTER_KEY.networks.length))?.version)
   #guard: { readonly value: Guard; readonly version: Version } | undefined
   #verification: Version | undefined
   #watch: Watch | undefined

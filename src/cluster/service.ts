@@ -12,14 +12,13 @@ import { hex } from '../base/ids.ts'
 import type { Clock, Logger, Rng } from '../base/ports.ts'
 import type { Network } from '../model/network.ts'
 import type { Store } from '../store/types.ts'
-import type { Advertise } from './advertise.ts'
 import { ClusterAuthority } from './authority.ts'
 import { Claims } from './claims.ts'
 import { decodeEndpoint } from './decode.ts'
 import { type Conflict, EndpointClaims } from './endpoint-claims.ts'
 import { evictHost, findHost } from './evict.ts'
 import { CACHE_KEY, CLUSTER_KEY } from './keys.ts'
-import { Membership } from './membership.ts'
+import { type Advertise, Membership } from './membership.ts'
 import { Mirror } from './mirror.ts'
 import type { ClusterEndpoint, ClusterHost, ClusterView, ReadKernelEntries } from './model.ts'
 import { NetworkClaims } from './network-claims.ts'
@@ -45,8 +44,6 @@ export interface ClusterOptions {
   readonly version: string
   readonly advertise: Advertise
   readonly leaseSeconds?: number
-  /** How long a change waits for a store that is away; 0 = it is refused at once. */
-  readonly waitMs?: number
   /** Subnets that this host routes to. */
   readonly routes: () => readonly Cidr[]
   readonly names: NamePort
@@ -166,8 +163,6 @@ export class ClusterService {
       networks,
       endpoints,
       settler: this.#settler,
-      clock,
-      waitMs: options.waitMs ?? 0,
     })
     const names = new RemoteNames(mirror, options.names, options.onEvent)
     mirror.onChange((change) => {

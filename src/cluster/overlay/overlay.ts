@@ -7,7 +7,7 @@
  */
 import { familyOf, type Ip } from '../../base/address.ts'
 import { messageOf, NetError } from '../../base/errors.ts'
-import type { Clock, Logger } from '../../base/ports.ts'
+import type { Clock, Logger, Rng } from '../../base/ports.ts'
 import type { Authority, AuthorityData } from '../../drivers/authority.ts'
 import { insideMtu, parseOverlayConfig, segmentsOf } from '../../drivers/overlay/config.ts'
 import type { OverlayPlace } from '../../drivers/overlay/overlay.ts'
@@ -16,6 +16,9 @@ import type { Rtnl } from '../../kernel/types.ts'
 import type { Finding } from '../../plan/links.ts'
 import type { Reactor } from '../../sys/reactor.ts'
 import type { ClusterChange, ClusterEndpoint, ClusterNetwork, ClusterView, KernelEntry } from '../model.ts'
+import type { ClusterStore } from '../store/types.ts'
+import { EncryptedPeers } from './encrypted-peers.ts'
+import { ENCRYPTED_VXLAN_PORT } from './ipsec-plan.ts'
 import { raiseNeighbourLimits } from './neighbour-limits.ts'
 import { OverlaySandboxes } from './sandboxes.ts'
 import { underlayMtu } from './underlay.ts'
@@ -36,13 +39,17 @@ export interface OverlayOptions {
   readonly rtnl: Rtnl
   readonly reactor: Reactor
   readonly clock: Clock
+  readonly rng: Rng
   readonly log: Logger
+  /** Holds the secret of encrypted networks. */
+  readonly store: ClusterStore
   readonly onRepair?: (networkId: string, findings: readonly Finding[]) => void
 }
 
 export class Overlay {
   readonly #o: OverlayOptions
   readonly sandboxes: OverlaySandboxes
+  readonly #encrypted: EncryptedPeers
   readonly #stop: () => void
   /** When each network was last looked at because of a change. */
   readonly #looked = new Map<string, number>()
@@ -58,6 +65,7 @@ export class Overlay {
     this.#o = options
     const { netnsDir, rtnl, reactor, clock, log, onRepair } = options
     this.sandboxes = new OverlaySandboxes({ netnsDir, rtnl, reactor, clock, log, ...(onRepair ? { onRepair } : {}) })
+    this.#encrypted = new EncryptedPeers({ ...options, hostId: options.view.hostId })
     this.#stop = options.view.onChange((change) => this.#changed(change))
   }
 
@@ -75,6 +83,8 @@ export class Overlay {
         this.#limitsRaised = true
         raiseNeighbourLimits(this.#o.log)
       }
+      if (isEncrypted(facts)) await this.#encrypted.join()
+      this.#tellPeers(networkId)
       await this.sandboxes.ensure(facts, this.#endpoints(networkId))
       return {
         place: this.sandboxes.pathOf(networkId),
@@ -91,13 +101,18 @@ export class Overlay {
     for (const id of networkIds) {
       const facts = this.#facts(id)
       try {
-        if (facts !== undefined) await this.sandboxes.ensure(facts, this.#endpoints(id))
-        else this.#o.log.warn('an overlay network of running containers is not known to the cluster: it goes on as it is', { network: id })
+        if (facts !== undefined) {
+          if (isEncrypted(facts)) this.#encrypted.joinSoon()
+          this.#tellPeers(id)
+          await this.sandboxes.ensure(facts, this.#endpoints(id))
+        } else
+          this.#o.log.warn('an overlay network of running containers is not known to the cluster: it goes on as it is', { network: id })
       } catch (error) {
         this.#o.log.error('cannot restore an overlay network', { network: id, error: messageOf(error) })
       }
     }
     await this.sandboxes.removeStrangers(networkIds)
+    this.#encrypted.removeIfUnused()
   }
 
   /** What the kernel has, for `causeway cluster verify`. */
@@ -107,6 +122,10 @@ export class Overlay {
   wrap(inner: Authority): Authority {
     return {
       ...bindAll(inner),
+      grantNetwork: async (draft, requests, ipamOptions) => {
+        if (parseOverlayConfig(draft.options).encrypted) this.#encrypted.check(draft.name)
+        return (await inner.grantNetwork?.(draft, requests, ipamOptions)) ?? {}
+      },
       createEndpoint: async (network, endpoint) => {
         const release = this.#hold(network.id)
         try {
@@ -140,6 +159,7 @@ export class Overlay {
     this.#stop()
     for (const cancel of this.#pending.values()) cancel()
     this.#pending.clear()
+    this.#encrypted.close()
     await this.sandboxes.close()
   }
 
@@ -181,6 +201,7 @@ export class Overlay {
       const isUsed = this.#wantedBy.has(networkId) || endpoints.some((e) => e.hostId === this.#o.view.hostId)
       if (isUsed && facts !== undefined) {
         this.#leaving.delete(networkId)
+        this.#tellPeers(networkId)
         this.sandboxes.reconcile(facts, endpoints)
         return
       }
@@ -194,10 +215,22 @@ export class Overlay {
       }
       this.#leaving.delete(networkId)
       this.#looked.delete(networkId)
-      void this.sandboxes.drop(networkId).catch((error) => this.#failed(networkId, error))
+      void this.sandboxes
+        .drop(networkId)
+        .then(() => this.#encrypted.setPeers(networkId, undefined))
+        .catch((error) => this.#failed(networkId, error))
     } catch (error) {
       this.#failed(networkId, error)
     }
+  }
+
+  /** Before anything of an encrypted network is changed: its packets must not leave in clear. */
+  #tellPeers(networkId: string): void {
+    const { view } = this.#o
+    const facts = this.#facts(networkId)
+    if (facts === undefined || !isEncrypted(facts)) return
+    const others = view.endpointsOf(networkId).filter((e) => e.hostId !== view.hostId && familyOf(e.hostAddress) === familyOf(facts.vtep))
+    this.#encrypted.setPeers(networkId, new Map(others.map((e) => [e.hostId, e.hostAddress])))
   }
 
   #failed(networkId: string, error: unknown): void {
@@ -208,12 +241,13 @@ export class Overlay {
     const { view, vtep, rtnl } = this.#o
     const network = view.network(networkId)
     if (network === undefined) return undefined
+    const config = parseOverlayConfig(network.options)
     return {
       networkId,
       segments: segmentsOfCluster(network),
-      mtu: insideMtu(parseOverlayConfig(network.options), underlayMtu(rtnl, vtep), vtep),
+      mtu: insideMtu(config, underlayMtu(rtnl, vtep), vtep),
       vtep,
-      port: VXLAN_PORT,
+      port: config.encrypted ? ENCRYPTED_VXLAN_PORT : VXLAN_PORT,
       hostId: view.hostId,
     }
   }
@@ -222,6 +256,8 @@ export class Overlay {
     return this.#o.view.endpointsOf(networkId).map(overlayEndpointOf)
   }
 }
+
+const isEncrypted = (facts: OverlayFacts): boolean => facts.port === ENCRYPTED_VXLAN_PORT
 
 function overlayEndpointOf(e: ClusterEndpoint): OverlayEndpoint {
   return { id: e.id, ipv4: e.ipv4, ipv6: e.ipv6, mac: e.mac, hostId: e.hostId, vteps: [e.hostAddress] }

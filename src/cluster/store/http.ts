@@ -75,20 +75,25 @@ export class StoreHttp {
   /** Throws {@link StoreFault}. */
   request(member: StoreMember, wanted: HttpRequest): Promise<HttpAnswer> {
     return new Promise((resolve, reject) => {
-      const maxBytes = wanted.maxBytes ?? MAX_BYTES
-      const chunks: Buffer[] = []
-      let size = 0
-      this.#open(member, wanted, wanted.timeoutMs, {
-        onHead: () => undefined,
-        onData(chunk) {
-          size += chunk.length
-          if (size > maxBytes) return new StoreFault(`the answer is larger than ${maxBytes} bytes`, { tooLarge: true, sent: true })
-          chunks.push(chunk)
-          return undefined
-        },
-        onEnd: (res) => resolve({ status: res.statusCode ?? 0, headers: res.headers, text: Buffer.concat(chunks).toString('utf8') }),
-        onFault: reject,
-      })
+      this.ask(member, wanted, (result) => (result instanceof StoreFault ? reject(result) : resolve(result)))
+    })
+  }
+
+  /** The same for a request that may be given up: after `close` nothing is called. */
+  ask(member: StoreMember, wanted: HttpRequest, onResult: (result: HttpAnswer | StoreFault) => void): HttpStream {
+    const maxBytes = wanted.maxBytes ?? MAX_BYTES
+    const chunks: Buffer[] = []
+    let size = 0
+    return this.#open(member, wanted, wanted.timeoutMs, {
+      onHead: () => undefined,
+      onData(chunk) {
+        size += chunk.length
+        if (size > maxBytes) return new StoreFault(`the answer is larger than ${maxBytes} bytes`, { tooLarge: true, sent: true })
+        chunks.push(chunk)
+        return undefined
+      },
+      onEnd: (res) => onResult({ status: res.statusCode ?? 0, headers: res.headers, text: Buffer.concat(chunks).toString('utf8') }),
+      onFault: onResult,
     })
   }
 

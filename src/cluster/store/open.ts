@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { createSecureContext } from 'node:tls'
 import { messageOf, NetError } from '../../base/errors.ts'
+import { ConsulStore } from './consul/client.ts'
 import { EtcdStore } from './etcd/client.ts'
 import { StoreHttp, type TlsMaterial } from './http.ts'
 import type { Ports } from './members.ts'
@@ -12,7 +13,10 @@ import type { StoreConfig } from './url.ts'
 export function openClusterStore(config: StoreConfig, ports: Ports): ClusterStore {
   const http = new StoreHttp(ports.clock, config.tls === undefined ? undefined : readTls(config.tls))
   const { user, token } = config
-  if (config.kind === 'consul') throw new NetError('not-implemented', String(token))
+  if (config.kind === 'consul') {
+    const secret = token?.file === undefined ? token?.value : readSecret('kv.tokenfile', token.file)
+    return new ConsulStore(config, secret ?? '', http, ports)
+  }
   const password = user?.passwordFile === undefined ? user?.password : readSecret('kv.passwordfile', user.passwordFile)
   return new EtcdStore(config, user === undefined ? undefined : { name: user.name, password: password ?? '' }, http, ports)
 }

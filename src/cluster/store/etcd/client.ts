@@ -4,13 +4,13 @@
  */
 import { StoreFault, type StoreHttp } from '../http.ts'
 import { checkKey, checkLease, checkLeaseSeconds, checkPrefix, checkTxn } from '../keys.ts'
-import { LeaseKeeper } from '../lease-keeper.ts'
-import { type Attempt, type CallKind, type Ports, StoreMembers } from '../members.ts'
-import { Timeline, versionText } from '../timeline.ts'
-import type { ClusterStore, Lease, Listing, StoreEntry, Txn, TxnResult, Watch, WatchHandlers } from '../types.ts'
+import type { Attempt, CallKind, Ports } from '../members.ts'
+import { RemoteStore } from '../remote-store.ts'
+import { versionText } from '../timeline.ts'
+import type { Lease, Listing, StoreEntry, Txn, TxnResult, Watch, WatchHandlers } from '../types.ts'
 import { appliedAnyway } from '../unsure.ts'
 import type { StoreConfig } from '../url.ts'
-import { type RunningWatch, runWatch } from '../watch-loop.ts'
+import type { WatchSteps } from '../watch-loop.ts'
 import { EtcdGateway, RevisionGone, type User } from './gateway.ts'
 import { base64, endOfPrefix, entryOf, type RangeAnswer, successor, type TxnAnswer } from './messages.ts'
 import { followWatch, type Position } from './watch.ts'
@@ -18,30 +18,16 @@ import { followWatch, type Position } from './watch.ts'
 /** Keys per answer of a listing; halved when answers become too large. */
 const PAGE = 500
 
-export class EtcdStore implements ClusterStore {
-  readonly #ports: Ports
-  readonly #members: StoreMembers
-  readonly #http: StoreHttp
+export class EtcdStore extends RemoteStore {
   readonly #gateway: EtcdGateway
-  readonly #leases: LeaseKeeper
-  readonly #timeline = new Timeline(() => this.#dataIsAnother())
-  readonly #watches = new Set<RunningWatch>()
   readonly #root: string
 
   /** Owns `http` from now on. */
   constructor(config: StoreConfig, user: User | undefined, http: StoreHttp, ports: Ports) {
-    this.#ports = ports
-    this.#http = http
+    super(config, http, ports)
     this.#root = `/${config.root}/`
-    this.#members = new StoreMembers(config, ports)
-    this.#gateway = new EtcdGateway(http, user, () => this.#members.countBackground())
-    this.#leases = new LeaseKeeper(ports.clock, ports.logger)
-    this.#members.onStatus(({ state }) => {
-      if (state === 'down') this.#timeline.cut()
-      else this.#readAgain()
-    })
-    const probe = { key: base64(this.#root), count_only: true }
-    void this.#members.heartbeat(async (member, timeoutMs) => void (await this.#range(probe)(member, timeoutMs, false)))
+    this.#gateway = new EtcdGateway(http, user, () => this.members.countBackground())
+    this.startHeartbeat(this.#range({ key: base64(this.#root), count_only: true }))
   }
 
   async get(key: string): Promise<StoreEntry | undefined> {
@@ -60,7 +46,7 @@ export class EtcdStore implements ClusterStore {
     for (const put of txn.puts ?? []) if (put.lease !== undefined) checkLease(put.lease)
     const checks = txn.checks ?? []
     const compare = checks.map((check) => {
-      const revision = 'absent' in check ? '0' : this.#timeline.revisionOf(check.version)
+      const revision = 'absent' in check ? '0' : this.timeline.revisionOf(check.version)
       return { key: base64(this.#root + check.key), target: 'MOD', result: 'EQUAL', mod_revision: revision ?? '-1' }
     })
     const success = [
@@ -75,10 +61,10 @@ export class EtcdStore implements ClusterStore {
     ]
     const failure = checks.map((check) => ({ request_range: { key: base64(this.#root + check.key) } }))
     return this.#call('write', async (member, timeoutMs, unsure) => {
-      const mark = this.#timeline.mark()
+      const mark = this.timeline.mark()
       const answer = await this.#gateway.ask<TxnAnswer>(member, '/v3/kv/txn', { compare, success, failure }, timeoutMs)
       if (answer === 'not-found') throw this.#leaseGone(txn)
-      const generation = this.#timeline.observe(answer.header, mark)
+      const generation = this.timeline.observe(answer.header, mark)
       const versionOf = (revision: string) => versionText(generation, revision)
       if (answer.succeeded === true) {
         const version = versionOf(answer.header?.revision ?? '0')
@@ -103,7 +89,7 @@ export class EtcdStore implements ClusterStore {
 
   async lease(seconds: number, onLost: (why: string) => void): Promise<Lease> {
     checkLeaseSeconds(seconds)
-    const asked = this.#ports.clock.now()
+    const asked = this.ports.clock.now()
     const granted = await this.#ask<{ ID?: string }>('write', '/v3/lease/grant', { TTL: String(seconds), ID: '0' })
     if (granted === 'not-found' || granted.ID === undefined) throw new Error('etcd granted a lease without an id')
     const id = granted.ID
@@ -112,51 +98,23 @@ export class EtcdStore implements ClusterStore {
       return answer !== 'not-found' && Number(answer.result?.TTL ?? 0) > 0
     }
     const revoke = async () => void (await this.#ask('write', '/v3/lease/revoke', { ID: id }))
-    return this.#leases.keep({ id, seconds, renew, revoke }, asked, onLost)
+    return this.leases.keep({ id, seconds, renew, revoke }, asked, onLost)
   }
 
   watch(prefix: string, handlers: WatchHandlers, from?: Listing): Watch {
-    checkPrefix(prefix)
-    const watch = runWatch<Position>(
-      this.#members,
-      this.#ports,
-      {
-        list: () => this.#list(prefix, 'background'),
-        positionOf: (listing) => {
-          const revision = this.#timeline.revisionOf(listing.revision)
-          return revision === undefined ? undefined : { generation: this.#timeline.mark().generation, revision: BigInt(revision) }
-        },
-        follow: (member, position, emit, signal) => {
-          this.#members.countBackground()
-          const versionOf = (revision: string) => versionText(position.generation, revision)
-          return followWatch(this.#http, this.#gateway, member, { root: this.#root, prefix, position, versionOf, emit }, signal)
-        },
+    const steps: WatchSteps<Position> = {
+      list: () => this.#list(prefix, 'background'),
+      positionOf: (listing) => {
+        const revision = this.timeline.revisionOf(listing.revision)
+        return revision === undefined ? undefined : { generation: this.timeline.mark().generation, revision: BigInt(revision) }
       },
-      handlers,
-      from,
-      () => this.#watches.delete(watch),
-    )
-    this.#watches.add(watch)
-    return watch
-  }
-
-  status() {
-    return this.#members.status()
-  }
-
-  onStatus(listener: Parameters<ClusterStore['onStatus']>[0]) {
-    return this.#members.onStatus(listener)
-  }
-
-  counters() {
-    return this.#members.counters()
-  }
-
-  async close(): Promise<void> {
-    this.#members.close()
-    for (const watch of [...this.#watches]) watch.close()
-    this.#leases.close()
-    this.#http.close()
+      follow: (member, position, emit, signal) => {
+        this.members.countBackground()
+        const versionOf = (revision: string) => versionText(position.generation, revision)
+        return followWatch(this.http, this.#gateway, member, { root: this.#root, prefix, position, versionOf, emit }, signal)
+      },
+    }
+    return this.startWatch(prefix, steps, handlers, from)
   }
 
   /** All pages at one revision; when that is compacted meanwhile, from the beginning. */
@@ -189,7 +147,7 @@ export class EtcdStore implements ClusterStore {
         const tooLarge = error instanceof StoreFault && error.tooLarge
         if (tooLarge && limit > 1) limit = Math.max(1, limit >> 2)
         else if (!(error instanceof RevisionGone) || ++restarts > 5)
-          throw tooLarge || error instanceof RevisionGone ? this.#members.unusable(error) : error
+          throw tooLarge || error instanceof RevisionGone ? this.members.unusable(error) : error
       }
     }
   }
@@ -197,10 +155,10 @@ export class EtcdStore implements ClusterStore {
   /** A range request as an attempt. */
   #range(request: object): Attempt<{ readonly answer: RangeAnswer; readonly generation: number }> {
     return async (member, timeoutMs) => {
-      const mark = this.#timeline.mark()
+      const mark = this.timeline.mark()
       const answer = await this.#gateway.ask<RangeAnswer>(member, '/v3/kv/range', request, timeoutMs)
       if (answer === 'not-found') throw new StoreFault('it does not answer as etcd does: a range that is not found')
-      return { answer, generation: this.#timeline.observe(answer.header, mark) }
+      return { answer, generation: this.timeline.observe(answer.header, mark) }
     }
   }
 
@@ -209,21 +167,11 @@ export class EtcdStore implements ClusterStore {
   }
 
   #call<T>(kind: CallKind, attempt: Attempt<T>): Promise<T> {
-    return this.#members.call(kind, attempt)
+    return this.members.call(kind, attempt)
   }
 
   #leaseGone(txn: Txn): Error {
-    this.#leases.pokeAll()
-    return this.#members.leaseGone(txn)
-  }
-
-  #dataIsAnother(): void {
-    this.#ports.logger.warn('the data of the cluster store is another than before (restored or wiped): everything is read again')
-    this.#readAgain()
-  }
-
-  #readAgain(): void {
-    for (const watch of this.#watches) watch.resync()
-    this.#leases.pokeAll()
+    this.leases.pokeAll()
+    return this.members.leaseGone(txn)
   }
 }

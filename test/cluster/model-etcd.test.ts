@@ -1,0 +1,21 @@
+/** The cluster's model on a real etcd. */
+import { isolate } from '../../testkit/isolated.ts'
+
+isolate()
+
+import { after, before } from 'node:test'
+import { type EtcdLab, startEtcd } from '../../testkit/etcd.ts'
+import { modelSuite } from './model-suite.ts'
+import { opener } from './store-openers.ts'
+
+let etcd: EtcdLab
+const { open, closeAll } = opener(() => etcd)
+before(async () => {
+  etcd = await startEtcd()
+})
+after(async () => {
+  await closeAll()
+  await etcd.close()
+})
+
+modelSuite('etcd', () => ({ open, stop: () => etcd.stop(), start: () => etcd.start(), wipe: () => etcd.wipe() }), 300)
