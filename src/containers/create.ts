@@ -11,6 +11,7 @@ import { emptyBindingKeys } from './ports.ts'
 import type { Link, MountPoint } from './record.ts'
 import type { Registry } from './registry.ts'
 import { restartPolicyOf } from './restart.ts'
+import { checkSecurityOptions } from './seccomp-profile.ts'
 import { parseSignal } from './signals.ts'
 import type { ContainerConfig, CreateRequest, EndpointSettingsJson, HostConfig, ImageSummary, VolumeService } from './types.ts'
 
@@ -94,6 +95,7 @@ export function checkCreate(
   }
   if ((host.NanoCpus ?? 0) < 0) throw invalid('NanoCPUs cannot be negative')
   capabilitiesOf(host.CapAdd ?? [], host.CapDrop ?? [], host.Privileged === true)
+  checkSecurityOptions(strings(host, 'SecurityOpt'))
   checkLogDriver(host)
   const warnings = checkNetworkMode(own, host)
   const empty = emptyBindingKeys(host)

@@ -5,12 +5,14 @@
  * connected, then it runs. A failure at any point takes everything back. The exit is conmon's word (a file) or, failing that, its death.
  */
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { release } from 'node:os'
 import { messageOf, NetError } from '../base/errors.ts'
 import type { Cgroups } from '../sys/cgroup.ts'
 import { ownCapabilities, sendSignal, startTimeOf } from '../sys/process.ts'
 import type { ContainerDeps } from './deps.ts'
 import { type Exit, ExitWatch } from './exit-watch.ts'
 import { startHealth } from './health.ts'
+import { goArch } from './images-bootstrap.ts'
 import { exitCodeOf, type Monitor, type MonitorOptions, type MonitorPaths, writeWindowSize } from './monitor.ts'
 import type { ContainerNetwork } from './network.ts'
 import { containerDir, isRunning, type LiveProcess, logPathOf } from './record.ts'
@@ -133,6 +135,7 @@ export class Lifecycle {
       cgroupVersion: cgroups.version,
       cgroupPath: cgroupPathOf(record),
       availableCapabilities: ownCapabilities(),
+      machine: { arch: goArch(), kernel: release() },
     })
     writeFileSync(`${paths.bundle}/config.json`, specJson(spec))
     const started = await monitor.create(record.id, paths, this.#monitorOptions(entry))

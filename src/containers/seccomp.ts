@@ -5,7 +5,9 @@
  */
 export interface SeccompProfile {
   readonly defaultAction: string
+  readonly defaultErrnoRet?: number
   readonly architectures?: readonly string[]
+  readonly flags?: readonly string[]
   readonly syscalls: readonly {
     readonly names: readonly string[]
     readonly action: string

@@ -9,6 +9,7 @@ import { tmpfsMountOptions } from './mounts.ts'
 import type { ProcessUser } from './passwd.ts'
 import type { ContainerRecord, MountPoint } from './record.ts'
 import { defaultSeccomp, type SeccompProfile } from './seccomp.ts'
+import { compileProfile, type Machine, parseProfile, seccompOption } from './seccomp-profile.ts'
 import type { ExecConfig, HostConfig } from './types.ts'
 
 export interface SpecDevice {
@@ -44,6 +45,7 @@ export interface StartFacts {
   readonly cgroupPath: string
   /** Bit mask of the capabilities that can be given at all. */
   readonly availableCapabilities: bigint
+  readonly machine: Machine
 }
 
 export type ExecFacts = Pick<StartFacts, 'user' | 'hostname' | 'linkEnv' | 'availableCapabilities'>
@@ -108,7 +110,7 @@ export function buildSpec(record: ContainerRecord, facts: StartFacts): object {
       maskedPaths: privileged ? [] : Array.isArray(host['MaskedPaths']) ? strings(host, 'MaskedPaths') : MASKED_PATHS,
       readonlyPaths: privileged ? [] : Array.isArray(host['ReadonlyPaths']) ? strings(host, 'ReadonlyPaths') : READONLY_PATHS,
       rootfsPropagation: rootPropagation(record.mounts),
-      seccomp: seccompOf(host, capabilities, privileged),
+      seccomp: seccompOf(host, capabilities, privileged, facts.machine),
     },
   }
 }
@@ -142,10 +144,10 @@ function noNewPrivileges(host: HostConfig): boolean {
   return strings(host, 'SecurityOpt').some((o) => /^no-new-privileges([:=]true)?$/.test(o))
 }
 
-function seccompOf(host: HostConfig, capabilities: readonly string[], privileged: boolean): SeccompProfile | undefined {
-  const option = strings(host, 'SecurityOpt').find((o) => /^seccomp[:=]/.test(o))
-  if (privileged || option?.slice(8) === 'unconfined') return undefined
-  return defaultSeccomp(capabilities)
+function seccompOf(host: HostConfig, capabilities: readonly string[], privileged: boolean, machine: Machine): SeccompProfile | undefined {
+  const option = seccompOption(strings(host, 'SecurityOpt'))
+  if (privileged || option === 'unconfined') return undefined
+  return option === undefined ? defaultSeccomp(capabilities) : compileProfile(parseProfile(option), capabilities, machine)
 }
 
 function rlimitsOf(host: HostConfig): object[] {

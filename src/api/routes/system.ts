@@ -130,7 +130,7 @@ function infoJson(options: ApiOptions, apiVersion: number): object {
     ContainerdCommit: { ID: '' },
     RuncCommit: { ID: '' },
     InitCommit: { ID: '' },
-    SecurityOptions: [],
+    SecurityOptions: ['name=seccomp,profile=builtin'],
     CDISpecDirs: [],
     Warnings: null,
     ...facts,
