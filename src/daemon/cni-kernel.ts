@@ -1,9 +1,9 @@
 /** The CNI face's view of the kernel (faces/cni/kernel.ts) over rtnetlink. */
 import { statSync } from 'node:fs'
-import { type Mac, parseCidr, parseIp } from '../base/address.ts'
+import { type Family, type Mac, parseCidr, parseIp } from '../base/address.ts'
 import { hasCode, isErrno } from '../base/errors.ts'
 import type { Rate } from '../faces/cni/conf.ts'
-import type { CniKernel, Inside, Limits } from '../faces/cni/kernel.ts'
+import type { CniKernel, InsideLink, Limits } from '../faces/cni/kernel.ts'
 import type { CniRoute } from '../faces/cni/result.ts'
 import { limitRate, rateOf } from '../kernel/qdisc.ts'
 import { openRtnl } from '../kernel/rtnl.ts'
@@ -27,13 +27,15 @@ export class KernelForCni implements CniKernel {
     return statSync(path).ino === homeNetns().inode ? 'own' : 'there'
   }
 
-  look(path: string, ifname: string): Inside {
+  look(path: string, ifname: string): InsideLink | undefined {
     return inside(path, (rtnl) => {
-      const routes = rtnl.routes()
-      const defaultRoutes = ([4, 6] as const).filter((family) => routes.some((r) => r.family === family && r.dst === 'default'))
       const link = rtnl.link(ifname)
-      return link === undefined ? { defaultRoutes } : { defaultRoutes, link: describe(rtnl, link, routes) }
+      return link && describe(rtnl, link)
     })
+  }
+
+  defaultRoutes(path: string, families: readonly Family[]): Family[] {
+    return inside(path, (rtnl) => families.filter((family) => rtnl.routes({ family }).some((route) => route.dst === 'default')))
   }
 
   addRoutes(path: string, ifname: string, routes: readonly CniRoute[]): void {
@@ -110,14 +112,14 @@ function inside<T>(path: string, fn: (rtnl: Rtnl) => T): T {
   })
 }
 
-function describe(rtnl: Rtnl, link: Link, routes: readonly Route[]) {
+function describe(rtnl: Rtnl, link: Link): InsideLink {
   return {
     mac: link.mac ?? ('' as const),
     mtu: link.mtu,
     up: link.up,
     addresses: rtnl.addresses({ dev: link.name }).map((a) => String(a.address)),
-    routes: routes
-      .filter((route) => route.dev === link.name)
+    routes: rtnl
+      .routes({ dev: link.name })
       .map((route) => ({ dst: String(route.dst), ...(route.gateway === undefined ? {} : { gw: String(route.gateway) }) })),
   }
 }

@@ -1,11 +1,11 @@
 /** One attachment of CNI (container id and interface name) as a sandbox of the engine. */
-import { familyOf, type Ip } from '../../base/address.ts'
+import { type Family, familyOf, type Ip } from '../../base/address.ts'
 import { OPTION } from '../../drivers/options.ts'
 import type { EndpointInfo, EndpointSettings, PortRequest, SandboxRequest } from '../../model/endpoint.ts'
 import type { Network } from '../../model/network.ts'
 import type { CniConf } from './conf.ts'
 import type { CniCall } from './environment.ts'
-import type { CniKernel, Inside } from './kernel.ts'
+import type { CniKernel } from './kernel.ts'
 import type { CniResult, CniRoute } from './result.ts'
 
 /** The engine's id of an attachment. The slash keeps it apart from containers of the engine itself. */
@@ -27,14 +27,17 @@ const routeFamily = (route: CniRoute): 4 | 6 => (route.dst.includes(':') ? 6 : 4
  * Families in which this attachment carries the default route: where the configuration lists one or says `isDefaultGateway`, else
  * where it says nothing and the namespace has none yet. A second network does not take the first one's away.
  */
-function defaultFamilies(conf: CniConf, before: Inside): (4 | 6)[] {
-  return ([4, 6] as const).filter((family) => {
-    if (conf.isDefaultGateway === true) return true
+export function defaultFamilies(conf: CniConf, network: Network, netns: string, kernel: CniKernel): Family[] {
+  const families = ([4, 6] as const).filter((family) => (family === 4 ? network.enableIpv4 : network.enableIpv6))
+  if (conf.isDefaultGateway === true) return families
+  const wanted = families.filter((family) => {
     const listed = conf.routes.find((route) => isDefault(route) && routeFamily(route) === family)
     if (listed?.gw !== undefined) return false // it is added as it is written
-    const wanted = listed !== undefined || (conf.isDefaultGateway === undefined && !conf.hasRoutes)
-    return wanted && !before.defaultRoutes.includes(family)
+    return listed !== undefined || (conf.isDefaultGateway === undefined && !conf.hasRoutes)
   })
+  if (wanted.length === 0) return wanted
+  const taken = kernel.defaultRoutes(netns, wanted)
+  return wanted.filter((family) => !taken.includes(family))
 }
 
 /** Routes that the engine does not make by itself. Those without a gateway go over the network's. */
@@ -46,19 +49,18 @@ export function extraRoutes(conf: CniConf, endpoint: EndpointInfo): CniRoute[] {
   })
 }
 
-/** What the engine is asked for. `chosen` are addresses that were chosen here. */
+/** What the engine is asked for. `families` may have their default route here; `chosen` are addresses that were chosen here. */
 export function sandboxRequest(
   call: CniCall,
   conf: CniConf,
   network: Network,
-  before: Inside,
+  families: readonly Family[],
   chosen: readonly Ip[],
   ports: readonly PortRequest[],
 ): SandboxRequest {
   const ips = [...conf.ips, ...chosen]
   const ipv4 = ips.find((ip) => familyOf(ip) === 4)
   const ipv6 = ips.find((ip) => familyOf(ip) === 6)
-  const families = defaultFamilies(conf, before)
   const podName = call.args['K8S_POD_NAME'] ?? ''
   const settings: EndpointSettings = {
     ...(ipv4 ? { ipv4 } : {}),
@@ -87,36 +89,32 @@ export function sandboxRequest(
   }
 }
 
-/** The attachment as CNI reports it. */
+/** What is known of the network's outside without asking the kernel each time. */
+export interface NetworkFacts {
+  /** The bridge on the host, '' when there is none. */
+  readonly bridge: string
+  readonly bridgeMac: string
+  readonly mtu: number
+}
+
+/** The attachment as CNI reports it. `families`: those with a default route by the engine. */
 export function resultOf(
   call: CniCall,
   conf: CniConf,
-  bridge: string,
+  facts: NetworkFacts,
   endpoint: EndpointInfo,
-  after: Inside,
-  kernel: CniKernel,
+  families: readonly Family[],
+  hostMac: string,
 ): CniResult {
-  const outside = [bridge, endpoint.hostIfname].filter((name) => name !== '')
-  const withMac = (name: string) => {
-    const mac = kernel.hostMac(name)
-    return mac === '' ? { name } : { name, mac }
-  }
-  const inside = {
-    name: call.ifname,
-    mac: after.link?.mac ?? endpoint.mac,
-    ...(after.link ? { mtu: after.link.mtu } : {}),
-    sandbox: call.netns,
-  }
+  const withMac = (name: string, mac: string) => (name === '' ? [] : [mac === '' ? { name } : { name, mac }])
+  const outside = [...withMac(facts.bridge, facts.bridgeMac), ...withMac(endpoint.hostIfname, hostMac)]
   const ip = (address: Ip | '', length: number, gateway: Ip | '') =>
     address === '' ? [] : [{ address: `${address}/${length}`, ...(gateway === '' ? {} : { gateway }), interface: outside.length }]
-  const routes = (after.link?.routes ?? []).filter((route) => route.dst === 'default' || route.gw !== undefined)
+  const leadsOut = (family: Family, gw: Ip | '') => (gw !== '' && families.includes(family) ? [{ dst: DEFAULT[family], gw }] : [])
   return {
-    interfaces: [...outside.map(withMac), inside],
+    interfaces: [...outside, { name: call.ifname, mac: endpoint.mac, mtu: facts.mtu, sandbox: call.netns }],
     ips: [...ip(endpoint.ipv4, endpoint.ipv4Length, endpoint.gateway4), ...ip(endpoint.ipv6, endpoint.ipv6Length, endpoint.gateway6)],
-    routes: routes.map(({ dst, gw }) => ({
-      dst: dst === 'default' ? DEFAULT[gw?.includes(':') ? 6 : 4] : dst,
-      ...(gw === undefined ? {} : { gw }),
-    })),
+    routes: [...leadsOut(4, endpoint.gateway4), ...leadsOut(6, endpoint.gateway6), ...extraRoutes(conf, endpoint)],
     dns: conf.dns,
   }
 }

@@ -20,7 +20,7 @@ export function differences(
   const endpoint = sandbox.endpoints[0]
   const found: string[] = []
   if (sandbox.key !== call.netns) found.push(`the attachment is in ${sandbox.key}, not in ${call.netns}`)
-  const { link } = kernel.look(sandbox.key, call.ifname)
+  const link = kernel.look(sandbox.key, call.ifname)
   if (endpoint === undefined) return ['the attachment has no endpoint']
   if (link === undefined) return [...found, `there is no interface ${call.ifname} in ${sandbox.key}`]
   if (!link.up) found.push(`${call.ifname} is down`)

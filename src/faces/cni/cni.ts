@@ -1,12 +1,12 @@
 /** The verbs of the CNI specification over the engine's controller: one request of the executable in, one answer out. */
-import { familyOf, type Ip } from '../../base/address.ts'
+import { type Family, familyOf, type Ip } from '../../base/address.ts'
 import { messageOf } from '../../base/errors.ts'
 import type { Clock, Logger } from '../../base/ports.ts'
 import { OPTION } from '../../drivers/options.ts'
 import type { NetworkController } from '../../engine/types.ts'
 import type { PortRequest, SandboxInfo } from '../../model/endpoint.ts'
 import type { Network } from '../../model/network.ts'
-import { attachmentId, extraRoutes, parseAttachmentId, resultOf, sandboxRequest } from './attachment.ts'
+import { attachmentId, defaultFamilies, extraRoutes, type NetworkFacts, parseAttachmentId, resultOf, sandboxRequest } from './attachment.ts'
 import { differences } from './check.ts'
 import { type CniConf, parseConf, parseHead, parseJson } from './conf.ts'
 import { type CniCall, parseEnvironment } from './environment.ts'
@@ -28,6 +28,8 @@ export interface CniOptions {
 }
 
 const ABOUT = `CNI causeway plugin: hands containers' networks to the Causeway engine\nCNI protocol versions supported: ${SUPPORTED_VERSIONS.join(', ')}\n`
+/** Networks come and go: what is remembered of them is bounded. */
+const MOST_FACTS = 1000
 const NOTHING: CniResult = { interfaces: [], ips: [], routes: [], dns: {} }
 
 export class Cni {
@@ -35,6 +37,7 @@ export class Cni {
   readonly networks: CniNetworks
   /** Address given last, by network and family, where addresses are chosen here. */
   readonly #last = new Map<string, Ip>()
+  readonly #facts = new Map<string, NetworkFacts>()
 
   constructor(options: CniOptions) {
     this.#o = options
@@ -99,12 +102,11 @@ export class Cni {
     const { kernel } = this.#o
     this.#checkNamespace(call.netns)
     await this.#dropStale(call)
-    const before = kernel.look(call.netns, call.ifname)
-    if (before.link !== undefined) throw new CniError(CNI.internal, `container interface "${call.ifname}" exists already in ${call.netns}`)
     const own = await this.networks.use(conf, async (network) => {
-      const sandbox = await this.#open(call, conf, network, before)
+      const families = defaultFamilies(conf, network, call.netns, kernel)
+      const sandbox = await this.#open(call, conf, network, families)
       try {
-        return this.#complete(call, conf, network, sandbox)
+        return this.#complete(call, conf, network, sandbox, families)
       } catch (error) {
         await this.#delete(call.containerId, call.ifname)
         throw error
@@ -125,17 +127,19 @@ export class Cni {
     const { controller, kernel } = this.#o
     const old = controller.sandboxOf(attachmentId(call.containerId, call.ifname))
     if (old === undefined) return
-    const isThere = old.key === call.netns && kernel.look(old.key, call.ifname).link !== undefined
+    const isThere = old.key === call.netns && kernel.look(old.key, call.ifname) !== undefined
     if (!isThere) await this.#delete(call.containerId, call.ifname)
   }
 
-  async #open(call: CniCall, conf: CniConf, network: Network, before: ReturnType<CniKernel['look']>): Promise<SandboxInfo> {
-    const { controller } = this.#o
+  async #open(call: CniCall, conf: CniConf, network: Network, families: readonly Family[]): Promise<SandboxInfo> {
+    const { controller, kernel } = this.#o
     const open = (ports: readonly PortRequest[]) =>
-      controller.openSandbox(sandboxRequest(call, conf, network, before, this.#choose(conf, network), ports))
+      controller.openSandbox(sandboxRequest(call, conf, network, families, this.#choose(conf, network), ports))
     try {
       return await open(conf.ports)
     } catch (error) {
+      if (kernel.look(call.netns, call.ifname) !== undefined)
+        throw new CniError(CNI.internal, `container interface "${call.ifname}" exists already in ${call.netns}`, '', error)
       // Podman asks for a container's ports on each of its networks: they are published once
       const left = this.#withoutSiblings(call, conf.ports)
       if (left.length === conf.ports.length) throw error
@@ -176,14 +180,29 @@ export class Cni {
   }
 
   /** What the engine does not do by itself, and the report. */
-  #complete(call: CniCall, conf: CniConf, network: Network, sandbox: SandboxInfo): CniResult {
+  #complete(call: CniCall, conf: CniConf, network: Network, sandbox: SandboxInfo, families: readonly Family[]): CniResult {
     const { kernel } = this.#o
     const endpoint = sandbox.endpoints[0]
     if (endpoint === undefined) throw new CniError(CNI.internal, `the engine made no endpoint on network ${network.name}`)
     const routes = extraRoutes(conf, endpoint)
     if (routes.length > 0) kernel.addRoutes(call.netns, call.ifname, routes)
     if (conf.ingress || conf.egress) kernel.limit(call.netns, call.ifname, endpoint.hostIfname, conf)
-    return resultOf(call, conf, bridgeOf(network), endpoint, kernel.look(call.netns, call.ifname), kernel)
+    const facts = this.#factsOf(network, call)
+    return resultOf(call, conf, facts, endpoint, families, endpoint.hostIfname === '' ? '' : kernel.hostMac(endpoint.hostIfname))
+  }
+
+  /** A bridge keeps its hardware address and MTU for as long as its network lives; other drivers' interfaces are looked at. */
+  #factsOf(network: Network, call: CniCall): NetworkFacts {
+    const { kernel } = this.#o
+    if (network.driver !== 'bridge') return { bridge: '', bridgeMac: '', mtu: kernel.look(call.netns, call.ifname)?.mtu ?? 0 }
+    const known = this.#facts.get(network.id)
+    if (known !== undefined) return known
+    const bridge = network.options[OPTION.bridgeName] || `br-${network.id.slice(0, 12)}`
+    const mtu = kernel.look(call.netns, call.ifname)?.mtu ?? 0
+    const facts = { bridge, bridgeMac: kernel.hostMac(bridge), mtu }
+    if (this.#facts.size >= MOST_FACTS) this.#facts.clear()
+    this.#facts.set(network.id, facts)
+    return facts
   }
 
   // ---- DEL, GC ---------------------------------------------------------------------------------------------------------------------
@@ -246,9 +265,4 @@ export class Cni {
   close(): void {
     this.networks.close()
   }
-}
-
-/** The network's bridge, '' for drivers without one on the host. */
-function bridgeOf(network: Network): string {
-  return network.driver === 'bridge' ? network.options[OPTION.bridgeName] || `br-${network.id.slice(0, 12)}` : ''
 }

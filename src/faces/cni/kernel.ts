@@ -1,5 +1,5 @@
 /** What the CNI face needs to see and do in a runtime's namespace besides what the controller does there. The daemon implements it. */
-import type { Mac } from '../../base/address.ts'
+import type { Family, Mac } from '../../base/address.ts'
 import type { Rate } from './conf.ts'
 import type { CniRoute } from './result.ts'
 
@@ -13,13 +13,6 @@ export interface InsideLink {
   readonly routes: readonly { readonly dst: string; readonly gw?: string }[]
 }
 
-export interface Inside {
-  /** The interface that was asked for, when it is there. */
-  readonly link?: InsideLink
-  /** Families in which some interface carries a default route. */
-  readonly defaultRoutes: readonly (4 | 6)[]
-}
-
 export interface Limits {
   readonly ingress?: Rate
   readonly egress?: Rate
@@ -28,8 +21,10 @@ export interface Limits {
 export interface CniKernel {
   /** `own` = the engine's own namespace, which no container may have. */
   namespace(path: string): 'missing' | 'own' | 'there'
-  /** Throws NetError `not-found` when the namespace has gone. */
-  look(path: string, ifname: string): Inside
+  /** An interface, undefined when it is not there. Throws NetError `not-found` when the namespace has gone. */
+  look(path: string, ifname: string): InsideLink | undefined
+  /** Those of `families` in which some interface carries a default route. */
+  defaultRoutes(path: string, families: readonly Family[]): Family[]
   /** Adds routes over an interface; one that exists is fine. */
   addRoutes(path: string, ifname: string, routes: readonly CniRoute[]): void
   /** Takes an interface out of use at once: addresses gone, name free. A missing interface or namespace is fine. */
