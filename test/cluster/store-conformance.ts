@@ -262,8 +262,9 @@ export function storeConformance(name: string, lab: () => StoreLab): void {
         throw new Error('thrown by the test')
       },
     })
+    let n = 0
     await deadline('both are seen', async () => {
-      await put(store, seen.includes('a') ? 'b' : 'a', '')
+      await put(store, seen.includes('a') ? 'b' : 'a', String(++n))
       return seen.includes('a') && seen.includes('b')
     })
     watch.close()

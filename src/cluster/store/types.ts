@@ -44,6 +44,7 @@ export type Check = { readonly key: string; readonly version: Version } | { read
 
 export interface Put {
   readonly key: string
+  /** A value that stands there already may keep its version, and watches may not be told (Consul). */
   readonly value: string
   /** The key goes when the lease ends. A key that is put with a lease is always put with one. */
   readonly lease?: Lease

@@ -1,0 +1,212 @@
+/**
+ * The cluster store on Consul (1.8 and newer): KV, transactions, sessions, blocking queries over HTTP.
+ * Reads are consistent ones, checked by the leader with the others; any agent of the cluster may be asked.
+ */
+import { StoreFault, type StoreHttp } from '../http.ts'
+import { checkKey, checkLease, checkLeaseSeconds, checkPrefix, checkTxn } from '../keys.ts'
+import type { CallKind, Ports } from '../members.ts'
+import { RemoteStore } from '../remote-store.ts'
+import { versionText } from '../timeline.ts'
+import type { Lease, Listing, StoreEntry, Txn, TxnResult, Watch, WatchHandlers } from '../types.ts'
+import { appliedAnyway } from '../unsure.ts'
+import type { StoreConfig, StoreMember } from '../url.ts'
+import type { WatchSteps } from '../watch-loop.ts'
+import { ConsulAgent, type ConsulAnswer, entriesOf, type KvEntry, parseAnswer } from './agent.ts'
+import { difference, type Position, WAIT_SECONDS, WAIT_TIMEOUT_MS } from './watch.ts'
+
+/** Single keys that are read at once when a listing is too large for one answer. */
+const READS_AT_ONCE = 8
+
+interface TxnAnswer {
+  readonly Results?: readonly { readonly KV?: KvEntry }[] | null
+  readonly Errors?: readonly { readonly OpIndex?: number; readonly What?: string }[] | null
+}
+
+export class ConsulStore extends RemoteStore {
+  readonly #agent: ConsulAgent
+  /** `path/causeway/` */
+  readonly #root: string
+
+  /** Owns `http` from now on. `token`: '' for none. */
+  constructor(config: StoreConfig, token: string, http: StoreHttp, ports: Ports) {
+    super(config, http, ports)
+    this.#root = `${config.root}/`
+    this.#agent = new ConsulAgent(http, token)
+    this.startHeartbeat((member, timeoutMs) => this.#agent.ask(member, 'GET', this.#path('', 'keys&separator=/&consistent'), timeoutMs))
+  }
+
+  async get(key: string): Promise<StoreEntry | undefined> {
+    checkKey(key)
+    return this.members.call('read', (member, timeoutMs) => this.#read(member, timeoutMs, key))
+  }
+
+  async list(prefix: string): Promise<Listing> {
+    return this.#list(prefix, 'read')
+  }
+
+  async txn(txn: Txn): Promise<TxnResult> {
+    checkTxn(txn)
+    for (const put of txn.puts ?? []) if (put.lease !== undefined) checkLease(put.lease)
+    const checks = txn.checks ?? []
+    return this.members.call('write', async (member, timeoutMs, unsure) => {
+      const { generation } = this.timeline.mark()
+      const operations = this.#operations(txn)
+      // a version from before a break matches nothing: no need to ask
+      const answer = operations === undefined ? undefined : await this.#agent.ask(member, 'PUT', '/v1/txn', timeoutMs, operations)
+      if (answer?.status === 200) {
+        const versions = new Map<string, string>()
+        for (const { KV } of parseAnswer<TxnAnswer>(answer.text).Results ?? []) {
+          const key = String(KV?.Key ?? '').slice(this.#root.length)
+          versions.set(key, versionText(generation, String(KV?.ModifyIndex ?? 0)))
+        }
+        return { ok: true, versions: new Map((txn.puts ?? []).map(({ key }) => [key, versions.get(key) ?? ''])) }
+      }
+      if (answer?.status === 404) throw new StoreFault('it does not answer as Consul does: no transactions')
+      const errors = answer === undefined ? [] : (parseAnswer<TxnAnswer>(answer.text).Errors ?? [])
+      const session = errors.find(({ What }) => /invalid session|session .* (not found|does not exist)/i.test(What ?? ''))
+      if (session !== undefined) {
+        this.leases.pokeAll()
+        throw this.members.leaseGone(txn)
+      }
+      const read = (key: string) => this.#read(member, timeoutMs, key)
+      if (unsure) {
+        const applied = await appliedAnyway(txn, read)
+        if (applied !== undefined) return applied
+      }
+      const current = await Promise.all(checks.map(({ key }) => read(key)))
+      return { ok: false, current: new Map(checks.map(({ key }, i) => [key, current[i]])) }
+    })
+  }
+
+  async lease(seconds: number, onLost: (why: string) => void): Promise<Lease> {
+    checkLeaseSeconds(seconds)
+    const asked = this.ports.clock.now()
+    // no checks of the node: the agent that is asked may go, its lease stays with the others. No lock delay: a new life takes over at once
+    const session = { Name: 'causeway', TTL: `${seconds}s`, LockDelay: '0s', Behavior: 'delete', NodeChecks: [] }
+    const created = await this.members.call('write', (member, timeoutMs) =>
+      this.#agent.ask(member, 'PUT', '/v1/session/create', timeoutMs, session),
+    )
+    const id = parseAnswer<{ ID?: string }>(created.text).ID
+    if (created.status !== 200 || id === undefined) throw this.members.unusable(new Error(`no session: ${created.text.slice(0, 200)}`))
+    const put = (kind: CallKind, verb: string) =>
+      this.members.call(kind, (member, timeoutMs) => this.#agent.ask(member, 'PUT', `/v1/session/${verb}/${id}`, timeoutMs))
+    const renew = async () => (await put('background', 'renew')).status === 200
+    const revoke = async () => void (await put('write', 'destroy'))
+    return this.leases.keep({ id, seconds, renew, revoke }, asked, onLost)
+  }
+
+  watch(prefix: string, handlers: WatchHandlers, from?: Listing): Watch {
+    const steps: WatchSteps<Position> = {
+      list: () => this.#list(prefix, 'background'),
+      positionOf: (listing) => {
+        const index = this.timeline.revisionOf(listing.revision)
+        if (index === undefined) return undefined
+        return {
+          generation: this.timeline.mark().generation,
+          index,
+          known: new Map(listing.entries.map(({ key, version }) => [key, version])),
+        }
+      },
+      follow: (member, position, emit, signal) => this.#follow(member, prefix, position, emit, signal),
+    }
+    return this.startWatch(prefix, steps, handlers, from)
+  }
+
+  /** The request's body; undefined when a version is of an earlier generation. */
+  #operations(txn: Txn): object[] | undefined {
+    const operations: object[] = []
+    const add = (Verb: string, key: string, more: object = {}) => operations.push({ KV: { Verb, Key: this.#root + key, ...more } })
+    for (const check of txn.checks ?? []) {
+      if ('absent' in check) add('check-not-exists', check.key)
+      else {
+        const index = this.timeline.revisionOf(check.version)
+        if (index === undefined) return undefined
+        add('check-index', check.key, { Index: Number(index) })
+      }
+    }
+    for (const { key, value, lease } of txn.puts ?? []) {
+      const Value = Buffer.from(value, 'utf8').toString('base64')
+      if (lease === undefined) add('set', key, { Value })
+      else {
+        // who may put the key is decided by the checks, not by an earlier session that still holds it
+        add('delete', key)
+        add('lock', key, { Value, Session: lease.id })
+      }
+    }
+    for (const key of txn.deletes ?? []) add('delete', key)
+    return operations
+  }
+
+  async #follow(
+    member: StoreMember,
+    prefix: string,
+    position: Position,
+    emit: Parameters<WatchSteps<Position>['follow']>[2],
+    signal: AbortSignal,
+  ): Promise<boolean> {
+    const versionOf = (index: string) => versionText(position.generation, index)
+    while (!signal.aborted) {
+      this.members.countBackground()
+      const path = this.#path(prefix, `recurse&index=${position.index}&wait=${WAIT_SECONDS}s`)
+      const answer = await this.#agent.wait(member, path, WAIT_TIMEOUT_MS, signal)
+      if (answer === undefined || signal.aborted) return true
+      const wentBack = BigInt(answer.index) < BigInt(position.index)
+      const entries = answer.status === 200 ? entriesOf(answer.text, this.#root, versionOf) : []
+      const changes = difference(position.known, entries, wentBack)
+      if (changes.broken) {
+        this.timeline.cut()
+        this.dataIsAnother()
+        return false
+      }
+      position.known = changes.known
+      position.index = wentBack ? '0' : answer.index
+      emit(changes.events, versionOf(position.index))
+    }
+    return true
+  }
+
+  async #list(prefix: string, kind: CallKind): Promise<Listing> {
+    checkPrefix(prefix)
+    const { generation } = this.timeline.mark()
+    const versionOf = (index: string) => versionText(generation, index)
+    const ask = (query: string) =>
+      this.members.call(kind, (member, timeoutMs) => this.#agent.ask(member, 'GET', this.#path(prefix, query), timeoutMs))
+    let answer: ConsulAnswer
+    try {
+      answer = await ask('recurse&consistent')
+    } catch (error) {
+      if (!(error instanceof StoreFault) || !error.tooLarge) throw error
+      return this.#listOneByOne(
+        await ask('keys&consistent').catch((cause: Error) => Promise.reject(this.members.unusable(cause))),
+        generation,
+      )
+    }
+    const entries = answer.status === 200 ? entriesOf(answer.text, this.#root, versionOf) : []
+    return { entries, revision: versionOf(answer.index) }
+  }
+
+  /** Somebody put more below our folder than one answer may have. The revision is that of the keys: a watch from it repeats what came later. */
+  async #listOneByOne(keys: ConsulAnswer, generation: number): Promise<Listing> {
+    const named = keys.status === 200 ? parseAnswer<string[]>(keys.text) : []
+    const own = named
+      .filter((key) => key.startsWith(this.#root) && key.length > this.#root.length)
+      .map((key) => key.slice(this.#root.length))
+    const entries: StoreEntry[] = []
+    for (let i = 0; i < own.length; i += READS_AT_ONCE) {
+      const reads = own.slice(i, i + READS_AT_ONCE).map((key) => this.members.call('background', (m, ms) => this.#read(m, ms, key)))
+      for (const entry of await Promise.all(reads)) if (entry !== undefined) entries.push(entry)
+    }
+    return { entries, revision: versionText(generation, keys.index) }
+  }
+
+  async #read(member: StoreMember, timeoutMs: number, key: string): Promise<StoreEntry | undefined> {
+    const { generation } = this.timeline.mark()
+    const answer = await this.#agent.ask(member, 'GET', this.#path(key, 'consistent'), timeoutMs)
+    if (answer.status !== 200) return undefined
+    return entriesOf(answer.text, this.#root, (index) => versionText(generation, index))[0]
+  }
+
+  #path(key: string, query: string): string {
+    return `/v1/kv/${encodeURI(this.#root + key).replace(/[?#]/g, encodeURIComponent)}?${query}`
+  }
+}
