@@ -40,6 +40,9 @@ export interface SystemInfo {
   /** Bytes. */
   readonly MemTotal: number
   readonly DockerRootDir: string
+  /** As given on the command line; only in a cluster. */
+  readonly ClusterStore?: string
+  readonly ClusterAdvertise?: string
   readonly Driver?: string
   readonly DriverStatus?: readonly (readonly [string, string])[]
   readonly CgroupVersion?: string

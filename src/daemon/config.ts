@@ -4,6 +4,7 @@ import { Command, Option } from 'commander'
 import { bitsOf, familyOf, parseCidr, splitPrefix, tryParseCidr } from '../base/address.ts'
 import { messageOf, NetError } from '../base/errors.ts'
 import type { NetworkingConfig } from '../engine/environment.ts'
+import { type ClusterFlags, checkClusterFlags } from './cluster-flags.ts'
 import { checkFileTypes, checkHost, checkLogLevel, checkNetworking, checkProxyPath, type Kind } from './config-checks.ts'
 
 export interface DaemonConfig {
@@ -15,7 +16,10 @@ export interface DaemonConfig {
   readonly logLevel: string
   readonly tls: { readonly enabled: boolean; readonly verify: boolean; readonly ca?: string; readonly cert?: string; readonly key?: string }
   readonly networking: NetworkingConfig
+  /** Folder for the sockets of the drivers that Docker Engines use; '' = none. */
+  readonly dockerPlugins: string
   readonly runtime: string
+  readonly cluster: ClusterFlags
   readonly labels: readonly string[]
   /** Keys that are accepted and mean nothing here, with the reason. */
   readonly notes: readonly string[]
@@ -93,6 +97,24 @@ const FLAGS: readonly Flag[] = [
   { flag: '--tlscacert <file>', key: 'tlscacert', kind: 'text', help: 'CA of the clients' },
   { flag: '--tlscert <file>', key: 'tlscert', kind: 'text', help: 'certificate' },
   { flag: '--tlskey <file>', key: 'tlskey', kind: 'text', help: 'key' },
+  {
+    flag: '--cluster-store <url>',
+    key: 'cluster-store',
+    kind: 'text',
+    help: 'store that hosts share: etcd://h1:2379,h2:2379[/prefix], consul://h:8500[/prefix]',
+  },
+  {
+    flag: '--cluster-advertise <addr>',
+    key: 'cluster-advertise',
+    kind: 'text',
+    help: 'address or interface that other hosts reach this one by: ip:port, eth0:2377',
+  },
+  {
+    flag: '--cluster-store-opt <k=v>',
+    key: 'cluster-store-opts',
+    kind: 'list',
+    help: 'option of the store: kv.cacertfile, kv.username, kv.path, …',
+  },
   { flag: '--live-restore [bool]', key: 'live-restore', kind: 'bool', help: 'accepted', inert: 'containers always outlive the engine' },
   { flag: '--iptables [bool]', key: 'iptables', kind: 'bool', help: 'accepted', inert: NFT },
   { flag: '--ip6tables [bool]', key: 'ip6tables', kind: 'bool', help: 'accepted', inert: NFT },
@@ -123,6 +145,12 @@ const FLAGS: readonly Flag[] = [
   { flag: '-s, --storage-driver <name>', key: 'storage-driver', kind: 'text', help: 'accepted', inert: 'the storage driver is overlayfs' },
   { flag: '--exec-opt <opt>', key: 'exec-opts', kind: 'list', help: 'accepted', inert: 'the runtime decides' },
   { flag: '--experimental [bool]', key: 'experimental', kind: 'bool', help: 'accepted', inert: 'nothing is experimental' },
+  {
+    flag: '--docker-plugins <dir>',
+    key: 'docker-plugins',
+    kind: 'text',
+    help: 'offer the drivers causeway and causeway-macvlan to Docker Engines, with their sockets in this folder (/run/docker/plugins)',
+  },
   { flag: '--config-file <path>', key: '', kind: 'text', help: 'daemon configuration file' },
 ]
 
@@ -217,6 +245,12 @@ export function parseDaemonConfig(argv: readonly string[]): { config: DaemonConf
   const logLevel = value<boolean>('debug') ? 'debug' : (value<string>('log-level') ?? 'info')
   checkLogLevel(logLevel)
   for (const host of value<string[]>('hosts') ?? []) checkHost(host)
+  const cluster: ClusterFlags = {
+    store: value<string>('cluster-store') ?? '',
+    advertise: value<string>('cluster-advertise') ?? '',
+    options: parsePairs(value<unknown>('cluster-store-opts')),
+  }
+  checkClusterFlags(cluster)
   const verify = value<boolean>('tlsverify') ?? false
   return {
     validateOnly: given['validate'] === true,
@@ -235,7 +269,9 @@ export function parseDaemonConfig(argv: readonly string[]): { config: DaemonConf
         ...optional('key', value<string>('tlskey')),
       },
       networking,
+      dockerPlugins: value<string>('docker-plugins') ?? '',
       runtime: value<string>('default-runtime') ?? '',
+      cluster,
       labels: value<string[]>('labels') ?? [],
       notes,
     },
@@ -280,6 +316,13 @@ function parsePools(values: unknown[] | undefined): { base: string; size: number
       throw new NetError('invalid', `invalid size value: ${String(pool['size'])}`)
     return { base: parseCidr(base), size }
   })
+}
+
+/** A list of `key=value` on the command line, a map in the file. */
+function parsePairs(value: unknown): string[] {
+  if (value === undefined) return []
+  if (Array.isArray(value)) return value as string[]
+  return Object.entries(value as Record<string, unknown>).map(([key, text]) => `${key}=${String(text)}`)
 }
 
 function parseNetworkOpts(value: unknown): Record<string, Record<string, string>> | undefined {

@@ -22,7 +22,9 @@ import { DnsService } from '../dns/service.ts'
 import { ALIAS_PREFIX } from '../drivers/bridge/bridge.ts'
 import { Controller } from '../engine/controller.ts'
 import { Guardian } from '../engine/guardian.ts'
+import type { NetworkEvent } from '../engine/types.ts'
 import { Cni } from '../faces/cni/cni.ts'
+import { createDockerPlugin } from '../faces/docker-plugin/docker-plugin.ts'
 import { type Check, examine } from '../insight/doctor.ts'
 import { interfaceCounters } from '../insight/interface-counters.ts'
 import { vethRows } from '../insight/veth.ts'
@@ -45,6 +47,7 @@ import { bootId } from '../sys/pidfile.ts'
 import { findProgram, run } from '../sys/process.ts'
 import { Reactor } from '../sys/reactor.ts'
 import { tryReadSysctl } from '../sys/sysctl.ts'
+import { openCluster } from './cluster.ts'
 import { KernelForCni } from './cni-kernel.ts'
 import type { DaemonConfig } from './config.ts'
 import { crashPoint } from './crash-point.ts'
@@ -143,6 +146,25 @@ async function build(
       // bridges of removed networks that the kernel has not let go of yet do not count either: their subnets are free
       ownDevices: new Set([...controller.host.wantedNames(), ...markedLinks(rtnl)].filter((name) => !controller.isOnLan(name))),
     })
+  const events = createEventBus(clock, (error) => log.warn('event listener failed', { error: messageOf(error) }))
+  const publishNetworkEvent = (
+    event: Pick<NetworkEvent, 'action' | 'network' | 'containerId' | 'attributes'>,
+    more: Readonly<Record<string, string>> = {},
+  ) =>
+    events.publish({
+      Type: 'network',
+      Action: event.action,
+      Actor: {
+        ID: event.network.id,
+        Attributes: {
+          name: event.network.name,
+          type: event.network.driver,
+          ...(event.containerId ? { container: event.containerId } : {}),
+          ...event.attributes,
+          ...more,
+        },
+      },
+    })
   const device = chooseDefaultBridge(rtnl, log)
   const plugins = createRemoteDrivers({
     log,
@@ -151,13 +173,37 @@ async function build(
     isUsedByHost: (subnet) => hostUse().reserved.some((used) => cidrOverlaps(used, parseCidr(subnet))),
   })
   done.push(() => plugins.close())
+  const dockers = createDockerPlugin({
+    space: ipam,
+    records: store,
+    clock,
+    log,
+    host: { subnetsInUse: hostUse, hasLink: (name) => rtnl.link(name) !== undefined },
+    controller: () => controller,
+  })
   // networks of plugins that are away now are still what they were
   plugins.adopt(
     store.list<{ driver: string; ipamDriver: string }>('network/').flatMap(([, { driver, ipamDriver }]) => [driver, ipamDriver]),
   )
   const lan = openLan({ store, rtnl, reactor, clock, rng, log, crashing, controller: () => controller })
   done.push(() => lan.close())
-  const outside = combine([lan, plugins])
+  const cluster = openCluster({
+    flags: config.cluster,
+    cache: store,
+    rtnl,
+    reactor,
+    dns,
+    clock,
+    rng,
+    log,
+    hostId,
+    version: versionFacts({ name: '', version: '' }).version,
+    netnsDir: `${config.execRoot}/netns`,
+    hostUse,
+    onEvent: (event) => publishNetworkEvent(event, { host: event.host }),
+  })
+  done.push(() => cluster?.close())
+  const outside = combine([...(cluster ? [cluster] : []), lan, plugins])
   const controller = new Controller({
     env: { store, rtnl, nft, conntrack, dns, reactor, clock, rng, log, netnsDir: `${config.execRoot}/netns`, cards: lan.cards },
     config: { ...config.networking, defaultBridgeName: device },
@@ -174,22 +220,7 @@ async function build(
   })
   controller.start()
 
-  const events = createEventBus(clock, (error) => log.warn('event listener failed', { error: messageOf(error) }))
-  controller.onEvent((event) =>
-    events.publish({
-      Type: 'network',
-      Action: event.action,
-      Actor: {
-        ID: event.network.id,
-        Attributes: {
-          name: event.network.name,
-          type: event.network.driver,
-          ...(event.containerId ? { container: event.containerId } : {}),
-          ...event.attributes,
-        },
-      },
-    }),
-  )
+  controller.onEvent((event) => publishNetworkEvent(event))
   const layers = new LayerStore(config.dataRoot)
   // images, root file systems, volumes and containers ask each other who uses what; the arrows are tied here
   const late: { containers?: Containers } = {}
@@ -252,6 +283,7 @@ async function build(
 
   const live = await containers.restore()
   await controller.restore(live)
+  cluster?.begin(controller)
   await rootfs.restore(live)
   await volumes.restore((message, fields) => log.warn(message, fields))
   await images.restore()
@@ -285,7 +317,10 @@ async function build(
     events,
     clock,
     log,
-    info: () => systemInfo(hostId, config, { name: basename(runtime), path: findProgram(runtime) ?? runtime }),
+    info: () => ({
+      ...systemInfo(hostId, config, { name: basename(runtime), path: findProgram(runtime) ?? runtime }),
+      ...(cluster ? { ClusterStore: cluster.store, ClusterAdvertise: cluster.advertise } : {}),
+    }),
     version: versionFacts({ name: basename(runtime), version: runtimeVersion }),
     shutdown: onShutdown,
     veth: () => vethRows({ controller, containers, rtnl }),
@@ -299,6 +334,7 @@ async function build(
     async close() {
       cni.close()
       guardian.close()
+      await dockers.close()
       plugins.close()
       stopFollowing()
       stopCollecting()
@@ -310,6 +346,7 @@ async function build(
         foreign.removeAccept()
       } else log.info('containers go on; `causeway up` takes them up again', { sandboxes: controller.registry.all().length })
       await controller.close()
+      await cluster?.close()
       lan.close()
       await dns.close()
       await reactor.close()

@@ -1,0 +1,95 @@
+/** Hosts that share networks: the store they share, this host's membership, and the overlay in its kernel. Wired here, used by `engine.ts`. */
+import { hostname } from 'node:os'
+import { parseIp, splitPrefix } from '../base/address.ts'
+import type { Clock, Logger, Rng } from '../base/ports.ts'
+import type { Advertise } from '../cluster/membership.ts'
+import { Overlay } from '../cluster/overlay/overlay.ts'
+import type { RemoteEvent } from '../cluster/remote-names.ts'
+import { type ClusterService, startCluster } from '../cluster/service.ts'
+import { openClusterStore } from '../cluster/store/open.ts'
+import { parseAdvertise, parseStoreOptions, parseStoreUrl, type StoreConfig } from '../cluster/store/url.ts'
+import type { DnsService } from '../dns/service.ts'
+import { overlayDriver } from '../drivers/overlay/overlay.ts'
+import type { Controller } from '../engine/controller.ts'
+import type { HostSubnets } from '../ipam/host-subnets.ts'
+import type { Rtnl } from '../kernel/types.ts'
+import type { Store } from '../store/types.ts'
+import type { Reactor } from '../sys/reactor.ts'
+import { type ClusterFlags, checkClusterFlags } from './cluster-flags.ts'
+import type { Outside } from './outside.ts'
+
+export interface Cluster extends Outside {
+  readonly service: ClusterService
+  /** As `docker info` shows them. */
+  readonly store: string
+  readonly advertise: string
+  /** The controller has taken up what it had: global networks come and go from now on. */
+  begin(controller: Controller): void
+  close(): Promise<void>
+}
+
+/** Undefined without `--cluster-store`. Throws `invalid` for flags that cannot be followed on this host; a store that is away is no error. */
+export function openCluster(parts: {
+  readonly flags: ClusterFlags
+  readonly cache: Store
+  readonly rtnl: Rtnl
+  readonly reactor: Reactor
+  readonly dns: DnsService
+  readonly clock: Clock
+  readonly rng: Rng
+  readonly log: Logger
+  readonly hostId: string
+  readonly version: string
+  readonly netnsDir: string
+  readonly hostUse: () => HostSubnets
+  readonly onEvent: (event: RemoteEvent) => void
+}): Cluster | undefined {
+  const { flags, rtnl, clock, rng, log } = parts
+  checkClusterFlags(flags)
+  if (flags.store === '') return undefined
+  const config: StoreConfig = parseStoreUrl(flags.store, parseStoreOptions(flags.options))
+  const { host, port } = parseAdvertise(flags.advertise, (name) =>
+    rtnl.indexOf(name) === 0 ? undefined : rtnl.addresses({ dev: name }).map(({ address }) => splitPrefix(address).ip),
+  )
+  const advertise: Advertise = { address: parseIp(host), port }
+  const store = openClusterStore(config, { clock, rng, logger: log })
+  const late: { overlay?: Overlay } = {}
+  const service = startCluster({
+    store,
+    cache: parts.cache,
+    clock,
+    rng,
+    log,
+    hostId: parts.hostId,
+    hostName: hostname(),
+    version: parts.version,
+    advertise,
+    ...(config.ttlSeconds === undefined ? {} : { leaseSeconds: config.ttlSeconds }),
+    routes: () => [...parts.hostUse().reserved],
+    names: parts.dns,
+    onEvent: parts.onEvent,
+    readKernel: (networkId) => late.overlay?.kernelEntries(networkId) ?? [],
+  })
+  const overlay = new Overlay({ ...parts, view: service.view, vtep: advertise.address, store })
+  late.overlay = overlay
+  const authority = overlay.wrap(service.authority)
+  return {
+    service,
+    store: flags.store,
+    advertise: `${host.includes(':') ? `[${host}]` : host}:${port}`,
+    drivers: [overlayDriver],
+    findAuthority: (driver) => (driver === 'overlay' ? authority : undefined),
+    begin(controller) {
+      service.begin({
+        networks: () => controller.listNetworks().filter((network) => network.driver === 'overlay'),
+        adopt: (network) => controller.adopt(network),
+        abandon: (networkId) => controller.abandon(networkId),
+      })
+    },
+    async close() {
+      await overlay.close()
+      await service.close()
+      await store.close()
+    },
+  }
+}
