@@ -41,6 +41,7 @@ export interface MembersOptions {
   readonly mtu?: number
   readonly segments?: readonly OverlaySegment[]
   readonly ipv6Underlay?: boolean
+  readonly port?: number
   readonly reactor?: Reactor
   readonly networkId?: string
 }
@@ -100,7 +101,7 @@ export class Members {
       segments: this.#options.segments ?? [{ vni: 256, subnets: [{ subnet: parseCidr('10.0.0.0/24'), gateway: parseIp('10.0.0.1') }] }],
       mtu: this.#options.mtu ?? 1450,
       vtep: this.vteps(i)[this.#options.ipv6Underlay ? 1 : 0] as Ip,
-      port: VXLAN_PORT,
+      port: this.#options.port ?? VXLAN_PORT,
       hostId: `h${i}`,
     }
   }
