@@ -96,7 +96,7 @@ export interface NetworkCreateRequest {
   IPAM: {
     Driver: string
     Options: Record<string, string>
-    Config: { Subnet: string; IPRange?: string; Gateway?: string; AuxiliaryAddresses?: Record<string, string> }[]
+    Config: { Subnet?: string; IPRange?: string; Gateway?: string; AuxiliaryAddresses?: Record<string, string> }[]
   }
   Internal: boolean
   Attachable: boolean

@@ -3,7 +3,7 @@ import { cidrContains, cidrOverlaps, tryParseCidr, tryParseIp } from '../../base
 import { NetError } from '../../base/errors.ts'
 
 export interface Pool {
-  Subnet: string
+  Subnet?: string
   IPRange?: string
   Gateway?: string
   AuxiliaryAddresses?: Record<string, string>
@@ -14,6 +14,8 @@ export interface PoolFlags {
   readonly ranges: readonly string[]
   readonly gateways: readonly string[]
   readonly aux: Readonly<Record<string, string>>
+  /** The engine finds out which subnet a parent interface is in: range and gateway need none given. */
+  readonly learnsSubnet?: boolean
 }
 
 const bad = (message: string): NetError => new NetError('invalid', message)
@@ -21,11 +23,13 @@ const bad = (message: string): NetError => new NetError('invalid', message)
 /** Texts of Docker's client; whether a subnet is well-formed is left to the engine. */
 export function buildPools(flags: PoolFlags): Pool[] {
   const { subnets, ranges, gateways, aux } = flags
+  if (flags.learnsSubnet && subnets.length === 0 && ranges.length <= 1 && gateways.length <= 1 && ranges.length + gateways.length > 0)
+    return [{ ...(ranges[0] ? { IPRange: ranges[0] } : {}), ...(gateways[0] ? { Gateway: gateways[0] } : {}), AuxiliaryAddresses: aux }]
   if (subnets.length < ranges.length || subnets.length < gateways.length)
     throw bad('every ip-range or gateway must have a corresponding subnet')
   const pools: Pool[] = []
   for (const subnet of subnets) {
-    if (pools.some((pool) => overlaps(pool.Subnet, subnet))) throw bad('multiple overlapping subnet configuration is not supported')
+    if (pools.some((pool) => overlaps(pool.Subnet ?? '', subnet))) throw bad('multiple overlapping subnet configuration is not supported')
     pools.push({ Subnet: subnet })
   }
   for (const range of ranges) {
@@ -59,7 +63,7 @@ function poolOf(pools: readonly Pool[], addressOrRange: string): Pool | undefine
   const ip = tryParseIp(addressOrRange.replace(/\/.*$/, ''))
   if (ip === undefined) return undefined
   return pools.find((pool) => {
-    const cidr = tryParseCidr(pool.Subnet)
+    const cidr = tryParseCidr(pool.Subnet ?? '')
     if (cidr === undefined) throw bad(`invalid subnet ${pool.Subnet}: invalid CIDR address: ${pool.Subnet}`)
     return cidrContains(cidr, ip)
   })

@@ -33,6 +33,14 @@ export const create = defineCommand({
     { line: 'causeway network create front' },
     { line: 'causeway network create --subnet 10.5.0.0/16 --ip-range 10.5.1.0/24 --gateway 10.5.0.1 front' },
     { line: 'causeway network create --ipv6 --subnet fd00:5::/64 dual', why: 'IPv4 of the default pools and an IPv6 subnet of your own' },
+    {
+      line: 'causeway network create -o parent=eth0 --ip-range 192.168.1.192/26 lan',
+      why: 'containers in the LAN of eth0, which becomes a port of the bridge and keeps its connections',
+    },
+    {
+      line: 'causeway network create -d macvlan -o parent=eth0 --ipam-driver dhcp lan2',
+      why: "addresses from the LAN's DHCP server",
+    },
     { line: 'causeway network create --internal -o com.docker.network.driver.mtu=9000 back' },
   ],
   run: async (context, [name = ''], o) => {
@@ -45,7 +53,13 @@ export const create = defineCommand({
       IPAM: {
         Driver: o['ipam-driver'] ?? 'default',
         Options: { ...o['ipam-opt'] },
-        Config: buildPools({ subnets: o.subnet, ranges: o['ip-range'], gateways: o.gateway, aux: o['aux-address'] }),
+        Config: buildPools({
+          subnets: o.subnet,
+          ranges: o['ip-range'],
+          gateways: o.gateway,
+          aux: o['aux-address'],
+          learnsSubnet: (o.opt['parent'] ?? '') !== '',
+        }),
       },
       Internal: o.internal,
       Attachable: o.attachable,
