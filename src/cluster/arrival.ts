@@ -1,47 +1,55 @@
-/** Lets a writer wait until its own write has come back through the watch, so that there is one order of events and no second truth. */
+/**
+ * Waiting for the watch. Only watches write the tables: what a transaction or a read has shown may be newer or older than what the watch
+ * has told, and nobody could say which. So whoever has written, or has lost a race, waits until the table has moved on.
+ */
 import type { Version } from './store/types.ts'
 
-interface Waiting {
-  readonly version: Version | undefined
-  readonly go: () => void
-}
+/** The clock's timer. */
+export type After = (ms: number, fn: () => void) => () => void
+
+/** A watch that is late delays its reader, never for good. */
+const PATIENCE_MS = 1000
 
 export class Arrival {
-  readonly #waiting = new Map<string, Waiting[]>()
+  readonly #waiting = new Set<() => void>()
   readonly #current: (key: string) => Version | undefined
 
-  /** `current`: the version at which the watch has shown a key, undefined when it has not. */
+  /** `current`: the version at which the watch has shown a key, undefined when it is not there. */
   constructor(current: (key: string) => Version | undefined) {
     this.#current = current
   }
 
-  /**
-   * Resolves when `key` is seen at `version` (undefined: deleted), when everything was read anew, or after `timeoutMs`: a watch that is
-   * late delays its reader, never the writer for good. `after` is the clock's.
-   */
-  of(key: string, version: Version | undefined, after: (ms: number, fn: () => void) => () => void, timeoutMs = 1000): Promise<void> {
-    if (this.#current(key) === version) return Promise.resolve()
+  /** Resolves when `key` was seen at `version` (undefined: deleted) or has changed since the call, or after a while. */
+  of(key: string, version: Version | undefined, after: After): Promise<void> {
+    const before = this.#current(key)
+    if (before === version) return Promise.resolve()
+    return this.until(() => this.#current(key) !== before, after)
+  }
+
+  /** Resolves when `key` is not at `version` any more, or after a while. */
+  past(key: string, version: Version | undefined, after: After, timeoutMs = PATIENCE_MS): Promise<void> {
+    return this.until(() => this.#current(key) !== version, after, timeoutMs)
+  }
+
+  /** Resolves when `holds` after a change of the table, or after `timeoutMs`. */
+  until(holds: () => boolean, after: After, timeoutMs = PATIENCE_MS): Promise<void> {
+    if (holds()) return Promise.resolve()
     return new Promise((resolve) => {
-      const cancel = after(timeoutMs, () => waiting.go())
-      const waiting: Waiting = {
-        version,
-        go: () => {
-          cancel()
-          const left = (this.#waiting.get(key) ?? []).filter((other) => other !== waiting)
-          if (left.length === 0) this.#waiting.delete(key)
-          else this.#waiting.set(key, left)
-          resolve()
-        },
+      const done = () => {
+        cancel()
+        this.#waiting.delete(look)
+        resolve()
       }
-      this.#waiting.set(key, [...(this.#waiting.get(key) ?? []), waiting])
+      const look = () => {
+        if (holds()) done()
+      }
+      const cancel = after(timeoutMs, done)
+      this.#waiting.add(look)
     })
   }
 
-  note(key: string, version: Version | undefined): void {
-    for (const waiting of this.#waiting.get(key) ?? []) if (waiting.version === version) waiting.go()
-  }
-
-  all(): void {
-    for (const list of [...this.#waiting.values()]) for (const waiting of [...list]) waiting.go()
+  /** The table has changed. */
+  note(): void {
+    for (const look of [...this.#waiting]) look()
   }
 }

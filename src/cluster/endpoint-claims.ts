@@ -130,7 +130,8 @@ export class EndpointClaims {
       lost.add(ip)
     }
     const networkKey = CLUSTER_KEY.network(endpoint.networkId)
-    if (current.get(networkKey)?.version !== known.version) this.#o.mirror.networkTable.noteEntry(networkKey, current.get(networkKey))
+    if (current.get(networkKey)?.version !== known.version)
+      await this.#o.mirror.networkTable.arrived.past(networkKey, known.version, this.#o.clock.after)
     const own = membership.check()
     if ('version' in own && current.get(own.key)?.version !== own.version) await membership.rejoin()
   }
@@ -243,7 +244,7 @@ export class EndpointClaims {
         }
       const networkKey = CLUSTER_KEY.network(endpoint.networkId)
       if (result.current.get(networkKey)?.version !== known.version)
-        this.#o.mirror.networkTable.noteEntry(networkKey, result.current.get(networkKey))
+        await this.#o.mirror.networkTable.arrived.past(networkKey, known.version, this.#o.clock.after)
       const own = membership.check()
       if ('version' in own && result.current.get(own.key)?.version !== own.version) await membership.rejoin()
     }
@@ -272,11 +273,10 @@ export class EndpointClaims {
 
   async #synced(networkId: string): Promise<void> {
     const { endpointTable } = this.#o.mirror
+    await endpointTable.arrived.until(() => endpointTable.isSynced(networkId), this.#o.clock.after, WAIT_FOR_TABLE_MS)
     if (endpointTable.isSynced(networkId)) return
-    await endpointTable.arrived.of(CLUSTER_KEY.endpoints(networkId), 'read', this.#o.clock.after, WAIT_FOR_TABLE_MS)
     this.#o.membership.check() // throws when the store is away
-    if (!endpointTable.isSynced(networkId))
-      throw new NetError('unavailable', 'the cluster store does not answer: the members of the network are not known yet')
+    throw new NetError('unavailable', 'the cluster store does not answer: the members of the network are not known yet')
   }
 
   #keysOf(e: ClusterEndpoint): { endpoint: string; addresses: string[]; name: string; owned: string } {

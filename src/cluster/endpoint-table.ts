@@ -157,7 +157,7 @@ export class EndpointTable {
     }
     for (const entry of snapshot.entries) this.#put(followed, entry, true)
     followed.isSynced = true
-    this.arrived.all()
+    this.arrived.note()
     this.#o.onChange(followed.networkId, undefined)
     this.#o.onLost(followed.networkId)
   }
@@ -182,7 +182,7 @@ export class EndpointTable {
       }
       this.#o.bad.forget(event.key)
     }
-    this.arrived.note(event.key, event.kind === 'put' ? event.version : undefined)
+    this.arrived.note()
   }
 
   #put(followed: Followed, entry: StoreEntry, quiet: boolean): void {

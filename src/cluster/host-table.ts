@@ -81,7 +81,7 @@ export class HostTable {
       else this.#o.onChange(id)
     }
     for (const entry of snapshot.entries) this.#apply({ kind: 'put', ...entry })
-    this.arrived.all()
+    this.arrived.note()
   }
 
   #apply(event: StoreEvent): void {
@@ -99,7 +99,7 @@ export class HostTable {
         if (before?.version !== event.version) this.#o.onChange(rest)
       }
     }
-    this.arrived.note(event.key, event.kind === 'put' ? event.version : undefined)
+    this.arrived.note()
   }
 
   #applyLease(id: string, event: StoreEvent): void {

@@ -15,13 +15,13 @@ import type { AuthorityData, NetworkGrant } from '../drivers/authority.ts'
 import type { NetworkDraft } from '../drivers/types.ts'
 import type { IpamPool, IpamPoolRequest, Network } from '../model/network.ts'
 import { choosePools, chooseVnis } from './choose.ts'
-import { decodeEndpoint } from './decode.ts'
+import { decodeEndpoint, decodeNetwork } from './decode.ts'
 import { CLUSTER_KEY } from './keys.ts'
 import type { Membership } from './membership.ts'
 import type { Mirror } from './mirror.ts'
 import type { ClusterEndpoint, ClusterNetwork, ClusterSubnet } from './model.ts'
 import type { KnownNetwork } from './network-table.ts'
-import type { Check, ClusterStore, Put } from './store/types.ts'
+import type { Check, ClusterStore, Put, Version } from './store/types.ts'
 
 const MAX_ATTEMPTS = 200
 const LONGEST_PAUSE_MS = 100
@@ -36,6 +36,12 @@ export interface NetworkClaimsOptions {
   readonly clock: Clock
   readonly rng: Rng
   readonly log: Logger
+}
+
+interface GuardWrite {
+  readonly version: Version | undefined
+  readonly check: Check
+  readonly put: Put
 }
 
 interface Allocated {
@@ -59,12 +65,13 @@ export class NetworkClaims {
       try {
         network = this.#allocate(draft, requests)
       } catch (error) {
-        if (attempt > 0 || !(error instanceof NetError)) throw error
-        await this.#read(0) // what is in the way may have just gone
+        // what is in the way may have just gone
+        if (attempt > 0 || !(error instanceof NetError) || !(await this.#catchUp())) throw error
         continue
       }
-      if (await this.#write(network.value)) return { pools: network.pools, data: network.data }
-      await this.#read(attempt)
+      const guard = this.#guardWrite()
+      if (await this.#write(network.value, guard)) return { pools: network.pools, data: network.data }
+      await this.#moveOn(guard, attempt)
     }
     throw new NetError('busy', `cannot create network ${draft.name}: too many networks are being created at once; try again`)
   }
@@ -84,7 +91,7 @@ export class NetworkClaims {
         await mirror.networkTable.arrived.of(key, result.versions.get(key), this.#o.clock.after)
         return undefined
       }
-      mirror.networkTable.noteEntry(key, result.current.get(key))
+      await mirror.networkTable.arrived.past(key, known.version, this.#o.clock.after)
     }
     throw new NetError('busy', `network ${network.name} is being changed by others; try again`)
   }
@@ -102,7 +109,7 @@ export class NetworkClaims {
         puts: [{ key, value: storedText(known.value, true) }],
       })
       if (!marked.ok) {
-        mirror.networkTable.noteEntry(key, marked.current.get(key))
+        await mirror.networkTable.arrived.past(key, known.version, this.#o.clock.after)
         continue
       }
       const version = marked.versions.get(key) as string
@@ -132,10 +139,10 @@ export class NetworkClaims {
         return true
       }
       if (result.current.get(key)?.version !== version) {
-        mirror.networkTable.noteEntry(key, result.current.get(key))
+        await mirror.networkTable.arrived.past(key, version, this.#o.clock.after)
         return false
       }
-      await this.#read(attempt)
+      await this.#moveOn(guard, attempt)
     }
     return false
   }
@@ -148,7 +155,7 @@ export class NetworkClaims {
       const known = await this.#current(networkId)
       if (known?.version === undefined) throw new NetError('not-found', `network ${name} not found`)
       if (!known.removing) return known
-      await mirror.networkTable.arrived.of(key, undefined, clock.after, REMOVAL_MS)
+      await mirror.networkTable.arrived.past(key, known.version, clock.after, REMOVAL_MS)
       const later = mirror.networkTable.get(networkId)
       if (later?.version !== known.version) continue
       const result = await store.txn({
@@ -156,7 +163,7 @@ export class NetworkClaims {
         puts: [{ key, value: storedText(known.value) }],
       })
       if (result.ok) return { value: known.value, removing: false, version: result.versions.get(key) as string }
-      mirror.networkTable.noteEntry(key, result.current.get(key))
+      await mirror.networkTable.arrived.past(key, known.version, clock.after)
     }
     throw new NetError('busy', `network ${name} is being removed and used at once; try again`)
   }
@@ -177,13 +184,14 @@ export class NetworkClaims {
         const owner = taken.vnis.get(vni)
         if (owner !== undefined) return `VXLAN id ${vni} belongs to network "${owner}" now`
       }
+      const guard = this.#guardWrite()
       try {
-        if (await this.#write(network)) return undefined
+        if (await this.#write(network, guard)) return undefined
       } catch (error) {
         if (hasCode(error, 'conflict')) return (error as Error).message
         throw error
       }
-      await this.#read(attempt)
+      await this.#moveOn(guard, attempt)
     }
     throw new NetError('busy', `network ${network.name} cannot be written again: the store changes all the time`)
   }
@@ -213,11 +221,10 @@ export class NetworkClaims {
   }
 
   /** False: somebody else has taken subnets meanwhile. Throws `conflict` when the name is taken. */
-  async #write(network: ClusterNetwork): Promise<boolean> {
+  async #write(network: ClusterNetwork, guard: GuardWrite): Promise<boolean> {
     const { store, mirror, membership } = this.#o
     const key = CLUSTER_KEY.network(network.id)
     const nameKey = CLUSTER_KEY.networkName(network.name)
-    const guard = this.#guardWrite()
     const own = membership.check()
     const result = await store.txn({
       checks: [guard.check, { key: nameKey, absent: true }, { key, absent: true }, own],
@@ -237,11 +244,11 @@ export class NetworkClaims {
     return false
   }
 
-  #guardWrite(): { check: Check; put: Put } {
+  #guardWrite(): GuardWrite {
     const { guard } = this.#o.mirror.networkTable
     const value = JSON.stringify({ cluster: this.#clusterId(), count: (guard?.value.count ?? 0) + 1 })
     const check: Check = guard === undefined ? { key: CLUSTER_KEY.guard, absent: true } : { key: CLUSTER_KEY.guard, version: guard.version }
-    return { check, put: { key: CLUSTER_KEY.guard, value } }
+    return { version: guard?.version, check, put: { key: CLUSTER_KEY.guard, value } }
   }
 
   /** Named by whoever creates the first network. */
@@ -280,20 +287,30 @@ export class NetworkClaims {
     const known = networkTable.get(networkId)
     if (known?.version !== undefined) return known
     const entry = await this.#o.store.get(CLUSTER_KEY.network(networkId))
-    if (entry === undefined) return undefined
-    networkTable.noteEntry(entry.key, entry)
-    return networkTable.get(networkId)
+    const decoded = entry && decodeNetwork(entry.value, networkId)
+    return entry && decoded?.ok ? { ...decoded.value, version: entry.version } : undefined
   }
 
-  async #read(attempt: number): Promise<void> {
-    const { store, mirror, clock, rng } = this.#o
-    if (attempt > 0) await clock.sleep(((rng.bytes(1)[0] as number) / 255) * Math.min(2 ** attempt, LONGEST_PAUSE_MS))
-    mirror.networkTable.refresh(await store.list(CLUSTER_KEY.networks))
+  /** A race for the guard was lost: the networks that the winner made come with its new version. */
+  async #moveOn(lost: GuardWrite, attempt: number): Promise<void> {
+    const { mirror, clock, rng } = this.#o
+    await mirror.networkTable.arrived.past(CLUSTER_KEY.guard, lost.version, clock.after)
+    if (attempt > 3) await clock.sleep(((rng.bytes(1)[0] as number) / 255) * Math.min(2 ** attempt, LONGEST_PAUSE_MS))
+  }
+
+  /** True: the table was behind the store, and has moved on. */
+  async #catchUp(): Promise<boolean> {
+    const { store, mirror, clock } = this.#o
+    const { networkTable } = mirror
+    const before = networkTable.guard?.version
+    if ((await store.get(CLUSTER_KEY.guard))?.version === before) return networkTable.guard?.version !== before
+    await networkTable.arrived.past(CLUSTER_KEY.guard, before, clock.after)
+    return true
   }
 
   async #synced(): Promise<void> {
     const { networkTable } = this.#o.mirror
-    if (!networkTable.isSynced) await networkTable.arrived.of(CLUSTER_KEY.networks, 'read', this.#o.clock.after, WAIT_FOR_TABLE_MS)
+    await networkTable.arrived.until(() => networkTable.isSynced, this.#o.clock.after, WAIT_FOR_TABLE_MS)
     this.#o.membership.check() // throws when the store is away
     if (!networkTable.isSynced)
       throw new NetError('unavailable', 'the cluster store does not answer: the networks of the cluster are not known yet')

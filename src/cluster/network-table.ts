@@ -28,7 +28,9 @@ export interface NetworkTableOptions {
 export class NetworkTable {
   readonly #o: NetworkTableOptions
   readonly #networks = new Map<string, KnownNetwork>()
-  readonly #arrived = new Arrival((key) => this.#networks.get(key.slice(CLUSTER_KEY.networks.length))?.version)
+  readonly #arrived = new Arrival((key) =>
+    key === CLUSTER_KEY.guard ? this.#guard?.version : this.#networks.get(key.slice(CLUSTER_KEY.networks.length))?.version,
+  )
   #guard: { readonly value: Guard; readonly version: Version } | undefined
   #verification: Version | undefined
   #watch: Watch | undefined
@@ -79,15 +81,6 @@ export class NetworkTable {
     return this.#guard
   }
 
-  /** Takes over what a read or a refused transaction has shown, before the watch tells it. */
-  refresh(listing: Listing): void {
-    this.#resync(listing)
-  }
-
-  noteEntry(key: string, entry: StoreEntry | undefined): void {
-    this.#apply(entry === undefined ? { kind: 'delete', key } : { kind: 'put', ...entry })
-  }
-
   /** Gives up a network that the store has lost. */
   drop(id: string): void {
     if (this.#networks.get(id)?.version !== undefined || !this.#networks.delete(id)) return
@@ -117,7 +110,7 @@ export class NetworkTable {
     if (hasForgotten)
       this.#o.log.warn('the cluster store has lost what it knew; what this host knows is written again', { networks: lost.length })
     this.#isSynced = true
-    this.#arrived.all()
+    this.#arrived.note()
     if (lost.length > 0) this.#o.onLost(lost)
   }
 
@@ -127,7 +120,7 @@ export class NetworkTable {
     else if (key === CLUSTER_KEY.verification) this.#applyVerification(event)
     else if (event.kind === 'delete') this.#applyDelete(key.slice(CLUSTER_KEY.networks.length))
     else this.#applyPut(event)
-    this.#arrived.note(key, event.kind === 'put' ? event.version : undefined)
+    this.#arrived.note()
   }
 
   #applyPut(entry: StoreEntry): void {

@@ -213,3 +213,12 @@ export async function race<T>(tries: readonly (() => Promise<T>)[]): Promise<{ w
     lost: results.flatMap((r) => (r.status === 'rejected' ? [r.reason as Error] : [])),
   }
 }
+
+/** Runs `round` for 0 to `count` - 1, `width` at a time. */
+export async function inTurns(count: number, width: number, round: (n: number) => Promise<void>): Promise<void> {
+  let next = 0
+  const lane = async () => {
+    while (next < count) await round(next++)
+  }
+  await Promise.all(Array.from({ length: width }, lane))
+}

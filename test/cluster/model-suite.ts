@@ -4,7 +4,7 @@ import { after, afterEach, test } from 'node:test'
 import { hasCode } from '../../src/base/errors.ts'
 import { CLUSTER_KEY } from '../../src/cluster/keys.ts'
 import type { ClusterStore } from '../../src/cluster/store/types.ts'
-import { type Member, type MemberOptions, race, startMember, until } from './model-lab.ts'
+import { inTurns, type Member, type MemberOptions, race, startMember, until } from './model-lab.ts'
 
 export interface ModelStores {
   /** A new client of a store that nobody used before, or of the same one for the same `world`. */
@@ -96,25 +96,26 @@ export function modelSuite(kind: string, stores: () => ModelStores, rounds: numb
 
   test(`${kind}: ${rounds} races of three hosts for one network name have one winner each`, async () => {
     const all = await three()
-    for (let round = 0; round < rounds; round++) {
+    await inTurns(rounds, 3, async (round) => {
       const { won, lost } = await race(all.map((member) => () => member.create(`n${round}`)))
-      assert.equal(won.length, 1)
+      assert.equal(won.length, 1, String(lost))
       for (const error of lost) {
         assert.equal(error.message, `network with name n${round} already exists`)
         assert.ok(hasCode(error, 'conflict'))
       }
       await all[0].remove(won[0] as never)
-    }
+    })
   })
 
   test(`${kind}: ${rounds} races of three hosts for one subnet have one winner each, different names and no subnet all win apart`, async () => {
     const all = await three()
-    for (let round = 0; round < rounds; round++) {
-      const { won, lost } = await race(all.map((member) => () => member.create(`s${round}${member.name}`, [{ subnet: '10.50.0.0/16' }])))
-      assert.equal(won.length, 1)
+    await inTurns(rounds, 3, async (round) => {
+      const asked = [{ subnet: `10.${100 + (round >> 8)}.${round & 255}.0/24` }]
+      const { won, lost } = await race(all.map((member) => () => member.create(`s${round}${member.name}`, asked)))
+      assert.equal(won.length, 1, String(lost))
       for (const error of lost) assert.match(error.message, /Pool overlaps with other one on this address space/)
       await all[1].remove(won[0] as never)
-    }
+    })
     const { won } = await race(Array.from({ length: 15 }, (_, i) => () => (all[i % 3] as Member).create(`d${i}`)))
     assert.equal(won.length, 15)
     assert.equal(new Set(won.map((n) => n.pools[0]?.subnet)).size, 15)
@@ -123,23 +124,24 @@ export function modelSuite(kind: string, stores: () => ModelStores, rounds: numb
 
   test(`${kind}: ${rounds} races for one container name and ${rounds} for one address have one winner each`, async () => {
     const all = await three()
-    const network = await all[0].create('net', [{ subnet: '10.60.0.0/24' }])
+    const network = await all[0].create('net', [{ subnet: '10.60.0.0/16' }])
     await everywhere(all, network.id)
-    for (let round = 0; round < rounds; round++) {
+    await inTurns(rounds, 6, async (round) => {
       const { won, lost } = await race(all.map((member) => () => member.start(network, `c${round}`)))
-      assert.equal(won.length, 1)
+      assert.equal(won.length, 1, String(lost))
       for (const error of lost) {
         assert.equal(error.message, `endpoint with name c${round} already exists in network net`)
         assert.ok(hasCode(error, 'denied'))
       }
       for (const member of all) await member.stop(won[0] as never)
-    }
-    for (let round = 0; round < rounds; round++) {
-      const { won, lost } = await race(all.map((member) => () => member.start(network, `a${round}${member.name}`, { ipv4: '10.60.0.77' })))
-      assert.equal(won.length, 1)
+    })
+    await inTurns(rounds, 6, async (round) => {
+      const ipv4 = `10.60.${1 + (round >> 8)}.${round & 255}`
+      const { won, lost } = await race(all.map((member) => () => member.start(network, `a${round}${member.name}`, { ipv4 })))
+      assert.equal(won.length, 1, String(lost))
       for (const error of lost) assert.equal(error.message, 'Address already in use')
       for (const member of all) await member.stop(won[0] as never)
-    }
+    })
     assert.deepEqual((await all[0].store.list('addr/')).entries, [])
     assert.deepEqual((await all[0].store.list('epname/')).entries, [])
     assert.deepEqual((await all[0].store.list('owned/')).entries, [])
@@ -210,7 +212,7 @@ export function modelSuite(kind: string, stores: () => ModelStores, rounds: numb
 
   test(`${kind}: a network that is being removed while a container starts on it is either gone or keeps the container`, async () => {
     const [a, b, c] = await three()
-    for (let round = 0; round < Math.min(rounds, 40); round++) {
+    for (let round = 0; round < Math.min(rounds, 20); round++) {
       const network = await a.create(`gone${round}`)
       await everywhere([a, b, c], network.id)
       const [removed, started] = await Promise.allSettled([c.remove(network), b.start(network, 'late')])
