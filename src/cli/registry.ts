@@ -109,12 +109,17 @@ const OWN: Readonly<Record<string, Verb>> = {
   repairs: verb('Show what was found changed by others and put right', () => import('./verbs/doctor.ts').then((m) => m.repairs)),
 }
 
+const PLUGIN: Readonly<Record<string, Verb>> = {
+  serve: verb("Offer Causeway's drivers to the Docker Engines of this host", () => import('./verbs/plugin.ts').then((m) => m.serve)),
+}
+
 const GROUPS: Readonly<Record<string, Group>> = {
   cni: { summary: 'Causeway as a CNI plugin', commands: CNI },
   container: { summary: 'Manage containers', commands: CONTAINER },
   image: { summary: 'Manage images', commands: IMAGE },
   netns: { summary: 'Look into network namespaces', commands: NETNS },
   network: { summary: 'Manage networks', commands: NETWORK },
+  plugin: { summary: 'Be a plugin of Docker Engines', commands: PLUGIN },
   system: { summary: 'Manage the engine', commands: SYSTEM },
   volume: { summary: 'Manage volumes', commands: VOLUME },
 }

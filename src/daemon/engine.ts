@@ -203,7 +203,7 @@ async function build(
     onEvent: (event) => publishNetworkEvent(event, { host: event.host }),
   })
   done.push(() => cluster?.close())
-  const outside = combine([...(cluster ? [cluster] : []), lan, plugins])
+  const outside = combine([dockers, ...(cluster ? [cluster] : []), lan, plugins])
   const controller = new Controller({
     env: { store, rtnl, nft, conntrack, dns, reactor, clock, rng, log, netnsDir: `${config.execRoot}/netns`, cards: lan.cards },
     config: { ...config.networking, defaultBridgeName: device },
@@ -308,6 +308,7 @@ async function build(
   const stopCollecting = collectWhenQuiet(clock)
   const stopFollowing = watchHostResolv(clock, followResolver)
   if (!mode.once) await containers.startPending()
+  if (!mode.once && config.dockerPlugins !== '') await dockers.listen(config.dockerPlugins)
 
   const api = await createApiServer({
     controller,

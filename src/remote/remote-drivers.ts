@@ -74,7 +74,11 @@ interface Known {
 /** Networks are made a few at a time: older answers are of networks long made, or given up. */
 const SKIPS_KEPT = 64
 /** Names that are nobody's plugin. */
-const RESERVED: ReadonlySet<string> = new Set(['', 'default', 'null', 'none', 'bridge', 'host', 'overlay', 'macvlan', 'ipvlan', 'dhcp'])
+const RESERVED: ReadonlySet<string> = new Set([
+  ...['', 'default', 'null', 'none', 'bridge', 'host', 'overlay', 'macvlan', 'ipvlan', 'dhcp'],
+  // what we are ourselves to Docker Engines
+  ...['docker', 'causeway', 'causeway-macvlan', 'causeway-overlay', 'causeway-dhcp'],
+])
 
 export function createRemoteDrivers(options: RemoteDriversOptions): RemoteDrivers {
   const { log, clock, rng } = options

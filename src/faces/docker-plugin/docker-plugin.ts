@@ -1,0 +1,89 @@
+/**
+ * Causeway as a plugin of Docker Engines: the drivers `causeway` (bridge, with Causeway's firewall, and IPAM) and `causeway-macvlan`,
+ * each at a socket of its name. See docs/plugins.md.
+ */
+import { rmSync } from 'node:fs'
+import type { Server } from 'node:http'
+import type { Clock, Logger } from '../../base/ports.ts'
+import type { Authority } from '../../drivers/authority.ts'
+import type { NetworkController } from '../../engine/types.ts'
+import type { Network } from '../../model/network.ts'
+import { DOCKER_IPAM, DockerAddresses } from './docker-addresses.ts'
+import { PluginIpam } from './ipam.ts'
+import { type DriverFlavour, PluginNetworkDriver } from './network-driver.ts'
+import type { HostView, Records, SubnetSpace } from './ports.ts'
+import { listenPlugin, type PluginFace } from './server.ts'
+
+/** Names under which Docker finds us: never plugins of somebody else's to ourselves. */
+export const PLUGIN_NAMES = ['causeway', 'causeway-macvlan', 'causeway-overlay'] as const
+
+const FLAVOURS: Readonly<Record<string, DriverFlavour>> = {
+  causeway: { driver: 'bridge', ipamDriver: DOCKER_IPAM, usesGatewayBridge: false },
+  'causeway-macvlan': { driver: 'macvlan', ipamDriver: DOCKER_IPAM, usesGatewayBridge: false },
+}
+
+export interface DockerPluginParts {
+  readonly space: SubnetSpace
+  readonly records: Records
+  readonly clock: Clock
+  readonly log: Logger
+  readonly host: HostView
+  readonly controller: () => NetworkController
+}
+
+export interface DockerPlugin {
+  /** The authority over Docker's networks. */
+  findAuthority(driver: string, ipamDriver: string): Authority | undefined
+  /** Opens the sockets in a folder, one for each driver. */
+  listen(dir: string): Promise<void>
+  /** Closes them and takes their files away. */
+  close(): Promise<void>
+}
+
+/** Takes up at once what earlier runs have given to Docker: call it before the controller starts. */
+export function createDockerPlugin(parts: DockerPluginParts): DockerPlugin {
+  const { space, records, clock, log, host } = parts
+  const ipam = new PluginIpam({
+    space,
+    records,
+    clock,
+    host,
+    isUsed: (subnet) =>
+      parts
+        .controller()
+        .listNetworks()
+        .some((network) => network.pools.some((pool) => pool.subnet === subnet)),
+  })
+  ipam.restore()
+  const addresses = new DockerAddresses(space, ipam)
+  addresses.hold(
+    records
+      .list<Network>('network/')
+      .map(([, network]) => network)
+      .filter(({ ipamDriver }) => ipamDriver === DOCKER_IPAM),
+  )
+  const open: { server: Server; path: string }[] = []
+
+  return {
+    findAuthority: (_driver, ipamDriver) => (ipamDriver === DOCKER_IPAM ? addresses : undefined),
+
+    async listen(dir) {
+      for (const [name, flavour] of Object.entries(FLAVOURS)) {
+        const network = new PluginNetworkDriver({ controller: parts.controller(), flavour, host })
+        const face: PluginFace = name === 'causeway' ? { network, ipam } : { network }
+        const path = `${dir}/${name}.sock`
+        open.push({ server: await listenPlugin(path, face, log), path })
+      }
+      log.info('drivers for Docker Engines are offered', { names: Object.keys(FLAVOURS), dir })
+    },
+
+    async close() {
+      for (const { server, path } of open.splice(0)) {
+        rmSync(path, { force: true })
+        const closed = new Promise((resolve) => server.close(resolve))
+        server.closeIdleConnections()
+        await closed
+      }
+    },
+  }
+}

@@ -1,0 +1,243 @@
+/**
+ * A network driver of Causeway's for Docker Engines. Docker's network becomes one of ours, Docker's endpoint a sandbox whose interface
+ * is lent (engine/lending.ts): we make it on the host, Docker moves it into the container and gives it its addresses. Firewall, source
+ * guard and published ports are the engine's, as for containers of its own. Every call may come twice.
+ */
+import { tryParseMac, trySplitPrefix } from '../../base/address.ts'
+import { NetError } from '../../base/errors.ts'
+import { OPTION } from '../../drivers/options.ts'
+import type {
+  Capabilities,
+  CreateEndpointRequest,
+  CreateEndpointResponse,
+  CreateNetworkRequest,
+  EndpointRef,
+  IpamData,
+  JoinRequest,
+  JoinResponse,
+  PortMapEntry,
+} from '../../drivers/remote/protocol.ts'
+import { LABEL, PROTO_NUMBER } from '../../drivers/remote/protocol.ts'
+import type { NetworkController } from '../../engine/types.ts'
+import type { EndpointInfo, PortRequest, Proto, SandboxInfo } from '../../model/endpoint.ts'
+import type { Network, NetworkSpec } from '../../model/network.ts'
+import { badCall } from './errors.ts'
+import type { HostView } from './ports.ts'
+
+/** Label of networks that belong to a Docker Engine: its own id of the network. */
+export const DOCKER_NETWORK = 'causeway.docker.network'
+
+/** What differs between the drivers that we offer. */
+export interface DriverFlavour {
+  /** The engine's driver behind it. */
+  readonly driver: string
+  /** The engine's IPAM driver for its networks, see docker-addresses.ts. */
+  readonly ipamDriver: string
+  /** Docker's docker_gwbridge gives containers the way out. */
+  readonly usesGatewayBridge: boolean
+}
+
+export interface PluginDriverParts {
+  readonly controller: NetworkController
+  readonly flavour: DriverFlavour
+  readonly host: HostView
+}
+
+export class PluginNetworkDriver {
+  readonly #controller: NetworkController
+  readonly #flavour: DriverFlavour
+  readonly #host: HostView
+
+  constructor({ controller, flavour, host }: PluginDriverParts) {
+    this.#controller = controller
+    this.#flavour = flavour
+    this.#host = host
+  }
+
+  /** Local: Docker's "global" wants a store of its own. That networks span hosts is our affair. */
+  capabilities(): Capabilities {
+    return { Scope: 'local', ConnectivityScope: this.#flavour.driver === 'overlay' ? 'global' : 'local' }
+  }
+
+  async createNetwork(request: Partial<CreateNetworkRequest>): Promise<object> {
+    const id = required(request.NetworkID, 'NetworkDriver.CreateNetwork', 'NetworkID')
+    if (this.#find(id)) return {} // asked again after a lost answer
+    await this.#controller.createNetwork(networkSpec(id, request, this.#flavour))
+    return {}
+  }
+
+  async deleteNetwork(id: string): Promise<object> {
+    const network = this.#find(id)
+    if (network === undefined) return {}
+    // endpoints that Docker forgot to delete, because it was killed, are not in the way
+    for (const { containerId } of this.#controller.endpointsOf(network.id)) await this.#controller.closeSandbox(containerId)
+    await this.#controller.removeNetwork(network.id, true)
+    return {}
+  }
+
+  async createEndpoint(request: Partial<CreateEndpointRequest>): Promise<CreateEndpointResponse> {
+    const method = 'NetworkDriver.CreateEndpoint'
+    const id = required(request.EndpointID, method, 'EndpointID')
+    const network = this.#require(required(request.NetworkID, method, 'NetworkID'))
+    const given = request.Interface ?? {}
+    const existing = this.#controller.sandboxOf(id)
+    const info = existing ? endpointOf(existing) : await this.#open(id, network, given)
+    // Docker takes only what it left open
+    return { Interface: given.MacAddress || info?.mac === '' ? {} : { MacAddress: info?.mac ?? '' } }
+  }
+
+  async deleteEndpoint({ EndpointID = '' }: Partial<EndpointRef>): Promise<object> {
+    await this.#controller.closeSandbox(EndpointID)
+    return {}
+  }
+
+  operInfo({ EndpointID = '' }: Partial<EndpointRef>): object {
+    const sandbox = this.#controller.sandboxOf(EndpointID)
+    const info = sandbox && endpointOf(sandbox)
+    if (sandbox === undefined || info === undefined) return { Value: {} }
+    const { mac, ipv4, ipv6, hostIfname } = info
+    return { Value: { mac, ipv4, ipv6, 'host-interface': hostIfname, ports: sandbox.ports } }
+  }
+
+  async join(request: Partial<JoinRequest>): Promise<JoinResponse> {
+    const method = 'NetworkDriver.Join'
+    const id = required(request.EndpointID, method, 'EndpointID')
+    const network = this.#require(required(request.NetworkID, method, 'NetworkID'))
+    const sandbox = this.#controller.sandboxOf(id)
+    let info = sandbox && endpointOf(sandbox)
+    if (sandbox === undefined || info === undefined) throw new NetError('not-found', `endpoint ${id.slice(0, 12)} is not known`)
+    // it went down with a container's namespace: the same endpoint may join again
+    if (!this.#host.hasLink(info.ifname)) {
+      const { mac } = info
+      const { ipv4, ipv6 } = info
+      await this.#controller.closeSandbox(id)
+      info = await this.#open(id, network, { Address: ipv4 && `${ipv4}/32`, AddressIPv6: ipv6 && `${ipv6}/128`, MacAddress: mac })
+    }
+    return {
+      InterfaceName: { SrcName: info?.ifname ?? '', DstPrefix: network.options[OPTION.ifacePrefix] || 'eth' },
+      Gateway: info?.gateway4 ?? '',
+      GatewayIPv6: info?.gateway6 ?? '',
+      DisableGatewayService: !this.#flavour.usesGatewayBridge || network.internal,
+    }
+  }
+
+  /** Docker moves the interface back to the host, or it goes with the container's namespace: nothing is ours to do. */
+  leave(): object {
+    return {}
+  }
+
+  async programExternal({ EndpointID = '', Options }: Partial<JoinRequest>): Promise<object> {
+    await this.revokeExternal({ EndpointID })
+    const wanted = portRequests(Options ?? {})
+    if (wanted.length > 0 && this.#flavour.driver === 'bridge') await this.#controller.addPorts(EndpointID, wanted)
+    return {}
+  }
+
+  async revokeExternal({ EndpointID = '' }: Partial<EndpointRef>): Promise<object> {
+    const ports = this.#controller.sandboxOf(EndpointID)?.ports ?? []
+    if (ports.length > 0)
+      await this.#controller.removePorts(
+        EndpointID,
+        ports.map(({ proto, containerPort, hostIp, hostPort }) => ({ proto, containerPort, hostIp, hostPort, hostPortEnd: hostPort })),
+      )
+    return {}
+  }
+
+  #find(dockerId: string): Network | undefined {
+    return this.#controller.listNetworks().find((network) => network.labels[DOCKER_NETWORK] === dockerId)
+  }
+
+  #require(dockerId: string): Network {
+    const network = this.#find(dockerId)
+    if (network === undefined)
+      throw new NetError('not-found', `network ${dockerId.slice(0, 12)} is not known to Causeway: remove it from Docker and make it anew`)
+    return network
+  }
+
+  async #open(id: string, network: Network, given: NonNullable<CreateEndpointRequest['Interface']>): Promise<EndpointInfo | undefined> {
+    const ipv4 = trySplitPrefix(given.Address ?? '')?.ip
+    const ipv6 = trySplitPrefix(given.AddressIPv6 ?? '')?.ip
+    const mac = tryParseMac(given.MacAddress ?? '')
+    const sandbox = await this.#controller.openSandbox({
+      containerId: id,
+      containerName: `docker-${id.slice(0, 12)}`,
+      hostname: '',
+      domainname: '',
+      mode: 'lent',
+      endpoints: [
+        {
+          network: network.id,
+          settings: {
+            ...(ipv4 ? { ipv4 } : {}),
+            ...(ipv6 ? { ipv6 } : {}),
+            ...(mac ? { mac } : {}),
+            driverOpts: { [OPTION.endpointIfname]: lentName(id) },
+          },
+        },
+      ],
+      ports: [],
+      exposed: [],
+      extraHosts: [],
+      dns: { servers: [], search: [], options: [] },
+      legacyLinks: [],
+      filesDir: '',
+    })
+    return endpointOf(sandbox)
+  }
+}
+
+/** Name of the interface on the host until Docker takes it. */
+function lentName(endpointId: string): string {
+  return `cw${endpointId.slice(0, 12)}`
+}
+
+function endpointOf(sandbox: SandboxInfo): EndpointInfo | undefined {
+  return sandbox.endpoints[0]
+}
+
+function required(value: string | undefined, method: string, key: string): string {
+  if (typeof value !== 'string' || value === '') throw badCall(method, `${key} is missing`)
+  return value
+}
+
+function networkSpec(id: string, request: Partial<CreateNetworkRequest>, flavour: DriverFlavour): NetworkSpec {
+  const options = request.Options ?? {}
+  const generic = (options[LABEL.generic] ?? {}) as Record<string, unknown>
+  const pools = [...(request.IPv4Data ?? []), ...(request.IPv6Data ?? [])]
+  const isOn = (value: unknown) => value === true || value === 'true'
+  return {
+    name: `docker-${id.slice(0, 12)}`,
+    driver: flavour.driver,
+    enableIpv4: (request.IPv4Data ?? []).length > 0,
+    enableIpv6: isOn(options[LABEL.enableIpv6]) || (request.IPv6Data ?? []).length > 0,
+    internal: isOn(options[LABEL.internal]),
+    ipam: { driver: flavour.ipamDriver, config: pools.map(poolRequest) },
+    options: {
+      ...(flavour.driver === 'bridge' ? { [OPTION.bridgeName]: `br-${id.slice(0, 12)}` } : {}),
+      ...Object.fromEntries(Object.entries(generic).map(([key, value]) => [key, String(value)])),
+    },
+    labels: { [DOCKER_NETWORK]: id },
+  }
+}
+
+function poolRequest({ Pool, Gateway, AuxAddresses }: IpamData) {
+  const ip = (text: string) => trySplitPrefix(text)?.ip ?? text
+  return {
+    subnet: Pool,
+    ...(Gateway ? { gateway: ip(Gateway) } : {}),
+    aux: Object.fromEntries(Object.entries(AuxAddresses ?? {}).map(([name, address]) => [name, ip(address)])),
+  }
+}
+
+const PROTO_OF = new Map(Object.entries(PROTO_NUMBER).map(([name, number]) => [number, name as Proto]))
+
+function portRequests(options: Readonly<Record<string, unknown>>): PortRequest[] {
+  const entries = options[LABEL.portMap]
+  return (Array.isArray(entries) ? (entries as Partial<PortMapEntry>[]) : []).map((entry) => ({
+    proto: PROTO_OF.get(entry.Proto ?? 6) ?? 'tcp',
+    containerPort: entry.Port ?? 0,
+    hostIp: entry.HostIP ?? '',
+    hostPort: entry.HostPort ?? 0,
+    hostPortEnd: Math.max(entry.HostPortEnd ?? 0, entry.HostPort ?? 0),
+  }))
+}

@@ -1,0 +1,130 @@
+/** One plugin's socket: the calls of the protocol, one after the other for each network, answered as Docker expects them. */
+import { chmodSync, mkdirSync, rmSync } from 'node:fs'
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import { dirname } from 'node:path'
+import { messageOf } from '../../base/errors.ts'
+import type { Logger } from '../../base/ports.ts'
+import { IPAM_DRIVER, NETWORK_DRIVER } from '../../drivers/remote/protocol.ts'
+import { badCall, errorAnswer } from './errors.ts'
+import type { PluginIpam } from './ipam.ts'
+import type { PluginNetworkDriver } from './network-driver.ts'
+
+const MOST_BYTES = 1 << 20
+const CONTENT_TYPE = 'application/vnd.docker.plugins.v1.2+json'
+
+// biome-ignore lint/suspicious/noExplicitAny: the body is what the caller sent; methods check what they read
+type Method = (body: any) => unknown
+
+export interface PluginFace {
+  readonly network?: PluginNetworkDriver
+  readonly ipam?: PluginIpam
+}
+
+function methodsOf({ network, ipam }: PluginFace): Map<string, Method> {
+  const implemented = [...(network ? [NETWORK_DRIVER] : []), ...(ipam ? [IPAM_DRIVER] : [])]
+  const methods: [string, Method][] = [['Plugin.Activate', () => ({ Implements: implemented })]]
+  const add = (face: string, table: Readonly<Record<string, Method>>) => {
+    for (const [name, method] of Object.entries(table)) methods.push([`${face}.${name}`, method])
+  }
+  if (network)
+    add(NETWORK_DRIVER, {
+      GetCapabilities: () => network.capabilities(),
+      CreateNetwork: (body) => network.createNetwork(body),
+      DeleteNetwork: (body) => network.deleteNetwork(String(body.NetworkID ?? '')),
+      CreateEndpoint: (body) => network.createEndpoint(body),
+      DeleteEndpoint: (body) => network.deleteEndpoint(body),
+      EndpointOperInfo: (body) => network.operInfo(body),
+      Join: (body) => network.join(body),
+      Leave: () => network.leave(),
+      ProgramExternalConnectivity: (body) => network.programExternal(body),
+      RevokeExternalConnectivity: (body) => network.revokeExternal(body),
+      AllocateNetwork: () => ({ Options: {} }),
+      FreeNetwork: () => ({}),
+      DiscoverNew: () => ({}),
+      DiscoverDelete: () => ({}),
+    })
+  if (ipam)
+    add(IPAM_DRIVER, {
+      GetCapabilities: () => ipam.capabilities(),
+      GetDefaultAddressSpaces: () => ipam.addressSpaces(),
+      RequestPool: (body) => ipam.requestPool(body),
+      ReleasePool: (body) => ipam.releasePool(String(body.PoolID ?? '')),
+      RequestAddress: (body) => ipam.requestAddress(body),
+      ReleaseAddress: (body) => ipam.releaseAddress(String(body.PoolID ?? ''), String(body.Address ?? '')),
+    })
+  return new Map(methods)
+}
+
+/** Listens at `path`, for root alone. A socket file that is there belongs to a process that has ended: the caller holds the engine's lock. */
+export function listenPlugin(path: string, face: PluginFace, log: Logger): Promise<Server> {
+  mkdirSync(dirname(path), { recursive: true, mode: 0o755 })
+  rmSync(path, { force: true })
+  const methods = methodsOf(face)
+  const turns = new Map<string, Promise<unknown>>()
+
+  /** Calls about one network wait for each other: Docker repeats a call whose answer was lost while the first is still at work. */
+  const inTurn = (key: string, fn: () => unknown): Promise<unknown> => {
+    const mine = (turns.get(key) ?? Promise.resolve()).then(fn)
+    const done = mine
+      .catch(() => {})
+      .then(() => {
+        if (turns.get(key) === done) turns.delete(key)
+      })
+    turns.set(key, done)
+    return mine
+  }
+
+  async function answer(req: IncomingMessage): Promise<[number, unknown]> {
+    const method = (req.url ?? '').slice(1)
+    const fn = methods.get(method)
+    if (fn === undefined) return [404, { Err: `${method}: there is no such method` }]
+    try {
+      const body = await read(req, method)
+      return [200, (await inTurn(typeof body.NetworkID === 'string' ? body.NetworkID : 'ipam', () => fn(body))) ?? {}]
+    } catch (error) {
+      log.warn('call of a Docker Engine fails', { method, error: messageOf(error) })
+      return [200, errorAnswer(method, error)]
+    }
+  }
+
+  const server = createServer((req: IncomingMessage, res: ServerResponse) => {
+    answer(req)
+      .then(([status, body]) => {
+        const text = JSON.stringify(body)
+        res.writeHead(status, { 'content-type': CONTENT_TYPE, 'content-length': Buffer.byteLength(text) })
+        res.end(text)
+      })
+      .catch((error) => {
+        log.error('call of a Docker Engine cannot be answered', { error: messageOf(error) })
+        res.destroy()
+      })
+  })
+  return new Promise((resolve, reject) => {
+    server.once('error', reject)
+    server.listen(path, () => {
+      chmodSync(path, 0o600)
+      resolve(server)
+    })
+  })
+}
+
+async function read(req: IncomingMessage, method: string): Promise<Record<string, unknown>> {
+  const chunks: Buffer[] = []
+  let size = 0
+  for await (const chunk of req) {
+    size += (chunk as Buffer).length
+    if (size > MOST_BYTES) throw badCall(method, `the body is longer than ${MOST_BYTES} bytes`)
+    chunks.push(chunk as Buffer)
+  }
+  const text = Buffer.concat(chunks).toString()
+  if (text.trim() === '') return {}
+  let value: unknown
+  try {
+    value = JSON.parse(text)
+  } catch {
+    throw badCall(method, 'the body is no JSON')
+  }
+  if (value === null) return {}
+  if (typeof value !== 'object' || Array.isArray(value)) throw badCall(method, 'the body is no object')
+  return value as Record<string, unknown>
+}
