@@ -166,6 +166,7 @@ export class Attachments {
       defaultIpv4: config.hostBindingIpv4,
       routed4: modeOf(v4, 4) === 'routed',
       routed6: modeOf(v6, 6) === 'routed',
+      unheld: record.netns !== undefined,
     }
   }
 

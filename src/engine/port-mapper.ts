@@ -21,6 +21,8 @@ export interface PublishTarget {
   readonly defaultIpv4: Ip | undefined
   readonly routed4: boolean
   readonly routed6: boolean
+  /** Somebody else holds the ports (a CNI runtime does that itself): they are forwarded and not bound. */
+  readonly unheld?: boolean
 }
 
 /** Who else on this host holds a port: for messages, and for ranges that are not bound one by one. */
@@ -158,6 +160,7 @@ export class PortMapper {
     }
     if (target.defaultIpv4 !== undefined && target.defaultIpv4 !== ANY4) return [target.defaultIpv4]
     if (target.ipv4 === '') return [ANY6]
+    if (target.unheld && target.ipv6 === '') return [ANY4] // IPv6 to an IPv4 container takes a relay, which needs the port
     return [ANY4, ANY6]
   }
 
@@ -170,7 +173,7 @@ export class PortMapper {
       const name = this.#names.get(own.holder)
       throw fail(`Bind for ${shown}:${own.port} failed: port is already allocated${name ? ` (by container "${name}")` : ''}`)
     }
-    if (binding.count > 1) {
+    if (binding.count > 1 && !target.unheld) {
       const use = this.#sockets.findUse(binding.proto, binding.hostIp, binding.hostPort, last)
       if (use) throw fail(`failed to bind host port ${shown}:${use.port}/${binding.proto}: address already in use${by(use.program)}`)
     }
@@ -190,7 +193,7 @@ export class PortMapper {
   }
 
   #hold(target: PublishTarget, binding: PortBinding): void {
-    if (binding.count > 1 || binding.hostPort === 0) return
+    if (binding.count > 1 || binding.hostPort === 0 || target.unheld) return
     const v6 = familyOf(binding.hostIp) === 6
     const noKernelPath = v6 && (target.ipv6 === '' || binding.hostIp === '::1' || binding.hostIp === ANY6)
     const relayed = noKernelPath && binding.proto !== 'sctp'
