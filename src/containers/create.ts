@@ -184,7 +184,11 @@ function inheritedMounts(host: HostConfig, registry: Registry): MountPoint[] {
 }
 
 /** Makes volumes and bind sources. What it made itself is taken away again by the caller, through `made`. */
-export async function realizeMounts(wanted: readonly WantedMount[], volumes: VolumeService, made: string[]): Promise<MountPoint[]> {
+export async function realizeMounts(
+  wanted: readonly (WantedMount & { readonly newName?: string })[],
+  volumes: VolumeService,
+  made: string[],
+): Promise<MountPoint[]> {
   for (const mount of wanted) {
     if (mount.kind === 'bind' && mount.mustExist && !existsSync(mount.source)) {
       throw new NetError('invalid', `invalid mount config for type "bind": bind source path does not exist: ${mount.source}`)
@@ -199,7 +203,7 @@ export async function realizeMounts(wanted: readonly WantedMount[], volumes: Vol
     } else {
       const known = mount.name !== '' && volumes.list().some((v) => v.name === mount.name)
       const volume = await volumes.create({
-        ...(mount.name === '' ? {} : { name: mount.name }),
+        ...(mount.name === '' ? { name: mount.newName ?? '', anonymous: true } : { name: mount.name }),
         driver: mount.driver,
         labels: mount.name === '' ? { ...mount.labels, 'com.docker.volume.anonymous': '' } : { ...mount.labels },
         options: { ...mount.options },

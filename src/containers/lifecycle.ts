@@ -23,7 +23,7 @@ import { SIGKILL } from './signals.ts'
 import { buildSpec, cgroupPathOf, specJson } from './spec.ts'
 import { devicesOf, groupAddOf, initProgram, userIn } from './start-facts.ts'
 import { rfc3339, secondsOf } from './time.ts'
-import { populateVolume } from './volumes.ts'
+import { populateVolume } from './volumes-fill.ts'
 
 export interface LifecycleParts {
   readonly deps: ContainerDeps

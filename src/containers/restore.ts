@@ -2,6 +2,7 @@
 import { existsSync, readdirSync, rmSync } from 'node:fs'
 import { messageOf } from '../base/errors.ts'
 import { isProcess } from '../sys/process.ts'
+import { forgetUnfinished, unfinishedVolumes } from './creation.ts'
 import type { ContainerDeps } from './deps.ts'
 import { readExit } from './exit-watch.ts'
 import type { Lifecycle } from './lifecycle.ts'
@@ -105,6 +106,9 @@ export class Restorer {
       rmSync(`${deps.run}/bundles/${id}`, { recursive: true, force: true })
       deps.log.info('removed a half-started container', { container: id })
     }
+    for (const name of unfinishedVolumes(deps.store, (id) => registry.find(id) !== undefined))
+      await deps.volumes.remove(name, true).catch((e) => deps.log.warn(messageOf(e), { volume: name }))
+    forgetUnfinished(deps.store)
     for (const id of deps.rootfs.list()) {
       if (registry.find(id) === undefined) await deps.rootfs.remove(id).catch((e) => deps.log.warn(messageOf(e), { container: id }))
     }

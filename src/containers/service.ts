@@ -5,14 +5,13 @@
  * Refuses to know about networks, images and layers: those are ports given to the constructor. Containers outlive this object:
  * {@link Containers.restore} takes up those of an earlier engine.
  */
-import { existsSync, mkdirSync, rmSync } from 'node:fs'
+import { existsSync, rmSync } from 'node:fs'
 import type { Readable } from 'node:stream'
 import { messageOf, NetError } from '../base/errors.ts'
-import { newId } from '../base/ids.ts'
 import { type Cgroups, openCgroups } from '../sys/cgroup.ts'
 import { commitContainer } from './commit.ts'
 import { Connections } from './connections.ts'
-import { checkCreate, realizeMounts } from './create.ts'
+import { createContainer } from './creation.ts'
 import type { ContainerDeps } from './deps.ts'
 import { parseDetachKeys } from './detach-keys.ts'
 import { Execs } from './execs.ts'
@@ -20,7 +19,7 @@ import { Lifecycle } from './lifecycle.ts'
 import { limitsOf, mergeUpdate } from './limits.ts'
 import { logSize, readLog } from './logs.ts'
 import { findPrograms, Monitor, writeWindowSize } from './monitor.ts'
-import { checkName, inventName } from './names.ts'
+import { checkName } from './names.ts'
 import { ContainerNetwork, filesIn } from './network.ts'
 import { orderedEndpoints } from './network-plan.ts'
 import { type ContainerRecord, containerDir, isRunning, logPathOf, snapshot } from './record.ts'
@@ -31,7 +30,6 @@ import { parseSignal, SIGKILL, SIGTERM } from './signals.ts'
 import { cgroupPathOf } from './spec.ts'
 import { processTable, statsJson } from './stats.ts'
 import { StreamHub } from './stream-hub.ts'
-import { rfc3339, ZERO_TIME } from './time.ts'
 import type {
   AttachOptions,
   AttachSession,
@@ -122,42 +120,9 @@ export class Containers implements ContainerService {
   }
 
   async create(request: CreateRequest): Promise<{ id: string; warnings: string[] }> {
-    const { deps, registry } = { deps: this.#deps, registry: this.#registry }
-    const id = newId(deps.rng)
-    const name = request.name ? checkName(request.name) : inventName(deps.rng, (n) => registry.isTaken(n))
-    const image = deps.images.get(request.config.Image ?? '')
-    const checked = checkCreate(id, name, request, image, registry, deps.controller)
-    registry.reserve(name, id)
-    const made: string[] = []
-    try {
-      const mounts = await realizeMounts(checked.mounts, deps.volumes, made)
-      const { graph } = await deps.rootfs.prepare(id, image.id)
-      mkdirSync(containerDir(deps.root, id), { recursive: true, mode: 0o710 })
-      const { mounts: _m, warnings, ...rest } = checked
-      const record: ContainerRecord = {
-        id,
-        name,
-        created: rfc3339(deps.clock.now()),
-        ...rest,
-        imageId: image.id,
-        mounts,
-        graph,
-        state: { status: 'created', pid: 0, exitCode: 0, oomKilled: false, error: '', startedAt: ZERO_TIME, finishedAt: ZERO_TIME },
-        restartCount: 0,
-        manuallyStopped: false,
-        copiedUp: !mounts.some((m) => m.copyUp === true),
-      }
-      const entry = this.#newEntry(record)
-      registry.add(entry)
-      this.#emit(entry, 'create')
-      return { id, warnings }
-    } catch (error) {
-      registry.release(name, id)
-      await deps.rootfs.remove(id).catch((e) => deps.log.warn(messageOf(e), { container: id }))
-      rmSync(containerDir(deps.root, id), { recursive: true, force: true })
-      for (const volume of made) await deps.volumes.remove(volume, true).catch((e) => deps.log.warn(messageOf(e), { volume }))
-      throw error
-    }
+    const { entry, warnings } = await createContainer(request, this.#deps, this.#registry, (record) => this.#newEntry(record))
+    this.#emit(entry, 'create')
+    return { id: entry.record.id, warnings }
   }
 
   start(ref: string, _options?: { detachKeys?: string }): Promise<void> {

@@ -351,7 +351,14 @@ export interface Volume {
 }
 
 export interface VolumeService {
-  create(options: { name?: string; driver?: string; labels?: Record<string, string>; options?: Record<string, string> }): Promise<Volume>
+  /** Without a name, or with `anonymous`, it is one of a container's own. */
+  create(options: {
+    name?: string
+    anonymous?: boolean
+    driver?: string
+    labels?: Record<string, string>
+    options?: Record<string, string>
+  }): Promise<Volume>
   list(): readonly Volume[]
   get(name: string): Volume
   /** Containers that use it. */

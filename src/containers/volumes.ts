@@ -7,7 +7,7 @@
  *
  * Data is never deleted on a guess: a directory without a record that holds something becomes a volume again at start.
  */
-import { existsSync, promises as fs, mkdirSync, readdirSync, renameSync, statSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, renameSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { messageOf, NetError } from '../base/errors.ts'
 import { newId } from '../base/ids.ts'
@@ -16,9 +16,9 @@ import type { Store } from '../store/types.ts'
 import { MS_BIND, MS_REC, MS_REMOUNT, mount } from '../sys/libc.ts'
 import { listMounts, unmountAll } from '../sys/mounts.ts'
 import { deleteTree } from '../sys/rooted.ts'
-import { copyDirectory } from './archive.ts'
 import { treeSize } from './rootfs-changes.ts'
 import type { EventBus, Volume, VolumeService } from './types.ts'
+import { finishFilling } from './volumes-fill.ts'
 import { checkVolumeOptions, mountPlan } from './volumes-options.ts'
 
 export interface VolumesOptions {
@@ -61,21 +61,23 @@ export class Volumes implements VolumeService {
         continue
       }
       try {
+        await finishFilling(join(this.#root, record.name))
         this.#mount(record)
       } catch (error) {
-        warn('cannot mount volume', { volume: record.name, error: messageOf(error) })
+        warn('cannot take up volume', { volume: record.name, error: messageOf(error) })
       }
     }
   }
 
   async create(options: {
     name?: string
+    anonymous?: boolean
     driver?: string
     labels?: Record<string, string>
     options?: Record<string, string>
   }): Promise<Volume> {
-    const anonymous = options.name === undefined || options.name === ''
-    const name = anonymous ? newId(this.#options.rng) : (options.name as string)
+    const name = options.name || newId(this.#options.rng)
+    const anonymous = options.anonymous === true || name !== options.name
     const driver = options.driver === undefined || options.driver === '' ? 'local' : options.driver
     if (driver !== 'local') {
       throw new NetError('not-found', `create ${name}: error looking up volume plugin ${driver}: plugin "${driver}" not found`, {
@@ -222,14 +224,4 @@ function checkName(name: string): void {
     'invalid',
     `create ${name}: "${name}" includes invalid characters for a local volume name, only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path`,
   )
-}
-
-/**
- * Fills an empty volume with what a root file system holds at `path`, owner and mode of the directory itself included: what a new
- * volume gets when a container first mounts it. Links in `path` are followed inside `root`.
- * Returns whether anything was copied: false when the volume holds something, or the path is no directory there.
- */
-export async function populateVolume(options: { readonly root: string; readonly path: string; readonly target: string }): Promise<boolean> {
-  const names = (await fs.readdir(options.target)).filter((name) => name !== 'lost+found') // a fresh ext4 is empty too
-  return names.length === 0 && (await copyDirectory(options.root, options.path, options.target))
 }

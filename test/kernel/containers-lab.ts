@@ -115,7 +115,7 @@ function folderVolumes(dir: string): VolumeService {
         labels: {},
         options: {},
         scope: 'local',
-        anonymous: options.name === undefined,
+        anonymous: options.anonymous === true || options.name === undefined,
       }
       known.set(name, known.get(name) ?? volume)
       return known.get(name) as Volume

@@ -7,7 +7,7 @@ import { execFileSync } from 'node:child_process'
 import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
-import { populateVolume } from '../../src/containers/volumes.ts'
+import { populateVolume } from '../../src/containers/volumes-fill.ts'
 import { memoryStore } from '../../src/store/memory-store.ts'
 import { closeLab, type Lab, mountsBelow, openLab, readText, scratch, sh } from './images-lab.ts'
 
@@ -170,4 +170,21 @@ test('an empty volume is filled from the image once, with owner and mode of the 
   assert.equal(sh(`cd ${made.mountpoint} && stat -c '%n %a %u:%g' . sub sub/f`), '. 2750 5:6\nsub 755 5:6\nsub/f 644 5:6\n')
   assert.equal(await fill('/etc'), false, 'it is not empty any more')
   assert.equal(existsSync(join(made.mountpoint, 'passwd')), false)
+})
+
+test('a filling that a crash interrupted is taken back while it is copied and completed once it is whole', async () => {
+  const root = scratch()
+  const store = memoryStore()
+  const first = lab(root, store)
+  const [half, whole] = [await first.volumes.create({ name: 'half' }), await first.volumes.create({ name: 'whole' })]
+  sh(
+    `cd ${root}/volumes && mkdir half/.copying-1 && echo x > half/.copying-1/a && mkdir whole/.whole-1 && chmod 2751 whole/.whole-1 && ` +
+      `echo new > whole/.whole-1/a && echo new > whole/.whole-1/b && echo moved > whole/_data/a`,
+  )
+  const second = lab(root, store)
+  await second.volumes.restore()
+  assert.deepEqual(readdirSync(half.mountpoint), [])
+  assert.equal(sh(`cd ${whole.mountpoint} && cat a b && stat -c %a .`), 'moved\nnew\n2751\n')
+  await second.volumes.restore()
+  assert.deepEqual([readdirSync(join(root, 'volumes/half')), readdirSync(join(root, 'volumes/whole'))], [['_data'], ['_data']])
 })
