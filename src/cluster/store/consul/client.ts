@@ -104,6 +104,7 @@ export class ConsulStore extends RemoteStore {
         return {
           generation: this.timeline.mark().generation,
           index,
+          atOnce: false,
           known: new Map(listing.entries.map(({ key, version }) => [key, version])),
         }
       },
@@ -147,7 +148,8 @@ export class ConsulStore extends RemoteStore {
     const versionOf = (index: string) => versionText(position.generation, index)
     while (!signal.aborted) {
       this.members.countBackground()
-      const path = this.#path(prefix, `recurse&index=${position.index}&wait=${WAIT_SECONDS}s`)
+      const path = this.#path(prefix, `recurse&index=${position.atOnce ? '0' : position.index}&wait=${WAIT_SECONDS}s`)
+      const asked = this.ports.clock.now()
       const answer = await this.#agent.wait(member, path, WAIT_TIMEOUT_MS, signal)
       if (answer === undefined || signal.aborted) return true
       const wentBack = BigInt(answer.index) < BigInt(position.index)
@@ -159,7 +161,11 @@ export class ConsulStore extends RemoteStore {
         return false
       }
       position.known = changes.known
-      position.index = wentBack ? '0' : answer.index
+      // Woken up too early and with nothing new, the agent's data was replaced under the query, which saw the old one
+      // (agent/consul/rpc.go, AbandonCh); asked with the old index it would now wait in vain. After a step back the rules say the same.
+      const early = this.ports.clock.now() - asked < WAIT_SECONDS * 1000
+      position.atOnce = !position.atOnce && (wentBack || (early && answer.index === position.index))
+      position.index = answer.index
       emit(changes.events, versionOf(position.index))
     }
     return true

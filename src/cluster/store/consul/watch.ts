@@ -6,8 +6,10 @@ import type { StoreEntry, StoreEvent } from '../types.ts'
 
 export interface Position {
   readonly generation: number
-  /** X-Consul-Index of the last answer; '0' asks without waiting. */
+  /** X-Consul-Index of the last answer. */
   index: string
+  /** The next question is to be answered without waiting for a change. */
+  atOnce: boolean
   /** Version by key. */
   known: ReadonlyMap<string, string>
 }
