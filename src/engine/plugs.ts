@@ -84,7 +84,10 @@ export function bringOut(parts: Parts, kernel: SandboxKernel, e: EndpointRecord,
   }
   const gone = `gone${e.id.slice(0, 7)}`
   kernel.retire(e.ifname, gone, inside.addresses)
-  if (plug.kind === 'born') return deleteBehind(kernel.ns.path, [gone])
+  if (plug.kind === 'born') {
+    freeMac(kernel, gone)
+    return deleteBehind(kernel.ns.path, [gone])
+  }
   return plug.place === undefined ? parts.host.release([plug.link.spec.name]) : deleteBehind(plug.place, [plug.link.spec.name])
 }
 
@@ -100,8 +103,10 @@ export function bringAllOut(parts: Parts, record: SandboxRecord, attempt: (fn: (
     attempt(() => {
       const { plug } = parts.attachments.wanted(at, -1)
       if (plug.kind === 'taken') SandboxKernel.with(record.key, (kernel) => moveBack(kernel, at.record.ifname, plug.hostIfname))
-      else if (plug.kind === 'born') born.push(at.record.ifname)
-      else if (plug.place === undefined) onHost.push(plug.link.spec.name)
+      else if (plug.kind === 'born') {
+        born.push(at.record.ifname)
+        SandboxKernel.with(record.key, (kernel) => freeMac(kernel, at.record.ifname))
+      } else if (plug.place === undefined) onHost.push(plug.link.spec.name)
       else {
         const { place } = plug
         const { name } = plug.link.spec
@@ -162,6 +167,15 @@ async function deleteBehind(path: string, names: readonly string[]): Promise<voi
   } finally {
     rtnl.close()
     closeNetns(ns)
+  }
+}
+
+/** A link that is down leaves its MAC to the next one on the same parent, although the kernel deletes it a little later (macvlan_stop). */
+function freeMac(kernel: SandboxKernel, ifname: string): void {
+  try {
+    kernel.rtnl.apply([{ op: 'link.set', dev: ifname, set: { up: false } }])
+  } catch (error) {
+    if (!hasCode(error, 'not-found')) throw error
   }
 }
 

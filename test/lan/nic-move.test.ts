@@ -217,7 +217,13 @@ test('a card that the kernel lets into no bridge keeps everything', () => {
   sh(`ip link add cwmv0 link ${NIC} type macvlan mode bridge`) // its parent has a receive handler already
   assert.throws(() => mover().take(NETWORK), { code: 'conflict', message: /it is the parent of cwmv0 \(macvlan\)/ })
   assert.deepEqual(layer3(NIC), before)
-  sh('ip link del cwmv0')
+  sh(`ip link set cwmv0 netns ${LAN}`) // where it is not seen from here
+  assert.throws(() => mover().take(NETWORK), {
+    code: 'conflict',
+    message: /a macvlan or ipvlan interface is on it, of a container perhaps/,
+  })
+  assert.deepEqual(layer3(NIC), before)
+  sh(`ip -n ${LAN} link del cwmv0`)
   sh(
     'ip tuntap add cwtun0 mode tun && ip addr add 10.200.0.1/24 dev cwtun0 && ip link set cwtun0 up && ip route add 10.201.0.0/16 via 10.200.0.2',
   )

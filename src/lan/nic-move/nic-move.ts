@@ -175,7 +175,15 @@ export class NicMove {
     const addresses = state.addresses(nic)
     state.addAddresses(bridge, addresses, nic)
     const refused = state.cross({ card: nic, master: bridge, from: nic, to: bridge, addresses, routes: state.routes(nic) })
-    if (refused[0] !== undefined) throw refused[0]
+    const [first] = refused
+    if (first?.detail.errno === 'EBUSY')
+      throw new NetError(
+        'conflict',
+        `cannot bridge parent interface ${nic}: a macvlan or ipvlan interface is on it, of a container perhaps`,
+        first.detail,
+        first,
+      )
+    if (first !== undefined) throw first
     state.deleteRoutes(state.routes(nic))
   }
 
