@@ -85,6 +85,13 @@ const SYSTEM: Readonly<Record<string, Verb>> = {
   prune: verb('Remove unused containers, networks and images', () => import('./verbs/prune.ts').then((m) => m.pruneSystem)),
 }
 
+const CLUSTER: Readonly<Record<string, Verb>> = {
+  evict: verb('Free everything that a host owns, when it will not come back', () => import('./verbs/cluster.ts').then((m) => m.evict)),
+  inspect: verb('Show a host of the cluster and what it owns', () => import('./verbs/cluster.ts').then((m) => m.inspect)),
+  ls: verb('List the hosts of the cluster, and whether the shared store answers', () => import('./verbs/cluster.ts').then((m) => m.ls)),
+  verify: verb("Compare what every host's kernel holds with the shared store", () => import('./verbs/cluster.ts').then((m) => m.verify)),
+}
+
 const NETNS: Readonly<Record<string, Verb>> = {
   exec: verb("Run a program of this machine inside a container's or network's namespace", () =>
     import('./verbs/netns.ts').then((m) => m.exec),
@@ -114,6 +121,7 @@ const PLUGIN: Readonly<Record<string, Verb>> = {
 }
 
 const GROUPS: Readonly<Record<string, Group>> = {
+  cluster: { summary: 'Manage the hosts that share networks', commands: CLUSTER },
   cni: { summary: 'Causeway as a CNI plugin', commands: CNI },
   container: { summary: 'Manage containers', commands: CONTAINER },
   image: { summary: 'Manage images', commands: IMAGE },
@@ -151,6 +159,7 @@ const SYNONYMS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   network: { list: 'ls', remove: 'rm' },
   volume: { list: 'ls', remove: 'rm' },
   netns: { list: 'ls' },
+  cluster: { list: 'ls' },
 }
 
 /** Finds the verb at the start of `words`. */

@@ -42,6 +42,9 @@ export class OwnApi {
   get<T>(path: string, query: Readonly<Record<string, string | undefined>> = {}): Promise<T> {
     return this.#http.json('GET', `/causeway/v1${path}`, { query, unversioned: true })
   }
+  post<T>(path: string, query: Readonly<Record<string, string | undefined>> = {}): Promise<T> {
+    return this.#http.json('POST', `/causeway/v1${path}`, { query, unversioned: true })
+  }
   addPorts(ref: string, ports: readonly PortChange[]): Promise<unknown> {
     return this.#http.json('POST', portsPath(ref), { body: { ports }, unversioned: true })
   }

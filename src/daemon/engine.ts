@@ -1,6 +1,7 @@
 /** The wiring: the one place that makes the parts and connects them. */
 import { mkdirSync, readFileSync } from 'node:fs'
 import { basename } from 'node:path'
+import { clusterRoutes } from '../api/routes/cluster.ts'
 import type { ApiServer } from '../api/server.ts'
 import { createApiServer } from '../api/server.ts'
 import { cidrOverlaps, parseCidr } from '../base/address.ts'
@@ -327,6 +328,7 @@ async function build(
     veth: () => vethRows({ controller, containers, rtnl }),
     doctor: () => doctor(config, foreign, conflicts(controller, rtnl)),
     debugState: () => ({ store: dump(store), repairs: repairs.slice() }),
+    extensions: clusterRoutes(() => cluster?.service),
   })
   const cni = new Cni({ controller, kernel: new KernelForCni(rtnl), clock, log, lingerMs: mode.once ? 0 : CNI_LINGER_MS })
   return {

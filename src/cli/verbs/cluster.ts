@@ -1,0 +1,179 @@
+/** `cluster ls`, `cluster inspect`, `cluster verify` and `cluster evict`. */
+
+import { defineCommand } from '../command.ts'
+import { confirm } from '../confirm.ts'
+import { type Context, colours } from '../context.ts'
+import { each } from '../each.ts'
+import { goJson } from '../format/go-print.ts'
+import { formatTable } from '../format/tabwriter.ts'
+import { flag, formatOption, integer } from '../options.ts'
+
+interface Host {
+  readonly id: string
+  readonly name: string
+  readonly address: string
+  readonly port: number
+  readonly version: string
+  readonly started: number
+  readonly state: 'up' | 'down' | 'evicted'
+}
+
+interface Summary {
+  readonly store: { readonly url: string; readonly state: string; readonly error: string; readonly since: number }
+  readonly self: string
+  readonly joined: boolean
+  readonly hosts: readonly Host[]
+  readonly conflicts: readonly { readonly name: string; readonly why: string }[]
+}
+
+interface HostDetail extends Host {
+  readonly isSelf: boolean
+  readonly endpoints: readonly {
+    readonly network: string
+    readonly id: string
+    readonly name: string
+    readonly ipv4: string
+    readonly ipv6: string
+    readonly mac: string
+  }[]
+}
+
+interface Verdict {
+  readonly ok: boolean
+  readonly networks: readonly {
+    readonly network: string
+    readonly networkId: string
+    readonly endpoints: number
+    readonly hash: string
+    readonly hosts: readonly {
+      readonly host: string
+      readonly state: 'agrees' | 'differs' | 'silent' | 'down'
+      readonly missing: readonly string[]
+      readonly extra: readonly string[]
+    }[]
+  }[]
+}
+
+const COLOUR: Readonly<Record<string, number>> = { up: 32, agrees: 32, down: 33, evicted: 33, silent: 31, differs: 31 }
+const addressOf = ({ address, port }: Host) => (address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`)
+
+/** A table whose cells of one column are coloured by what they say. */
+function printStates(context: Context, headers: readonly string[], rows: readonly (readonly string[])[], column: number): void {
+  const paint = colours(context.stdout, context.env)
+  const lines = formatTable(headers, rows).split('\n')
+  context.print(lines[0] as string)
+  rows.forEach((row, i) => {
+    const state = row[column] as string
+    context.print((lines[i + 1] as string).replace(new RegExp(` ${state}( |$)`), ` ${paint(COLOUR[state] ?? 0, state)}$1`))
+  })
+}
+
+export const ls = defineCommand({
+  path: 'cluster ls',
+  summary: 'List the hosts of the cluster, and whether the shared store answers',
+  usage: '[OPTIONS]',
+  args: [0, 0],
+  options: { format: formatOption() },
+  notes: 'A host that is down keeps its addresses and names until it comes back or is evicted. The host asked is marked with *.',
+  examples: [{ line: 'causeway cluster ls' }, { line: 'causeway cluster ls --format json' }],
+  run: async (context, _args, options) => {
+    const summary = await context.client.own.get<Summary>('/cluster')
+    if (options.format === 'json') {
+      context.print(goJson(summary))
+      return 0
+    }
+    const { store, hosts, self } = summary
+    const rows = hosts.map((h) => [`${h.name}${h.id === self ? ' *' : ''}`, h.id.slice(0, 12), addressOf(h), h.state, h.version])
+    printStates(context, ['HOST', 'ID', 'ADDRESS', 'STATE', 'VERSION'], rows, 3)
+    if (store.state !== 'up') context.print(`store ${store.url} is ${store.state}${store.error === '' ? '' : `: ${store.error}`}`)
+    for (const { name, why } of summary.conflicts) context.print(`conflict: ${name}: ${why}`)
+    return 0
+  },
+})
+
+export const inspect = defineCommand({
+  path: 'cluster inspect',
+  summary: 'Show a host of the cluster and what it owns',
+  usage: '[OPTIONS] HOST [HOST...]',
+  args: [1, Number.POSITIVE_INFINITY],
+  options: { format: formatOption() },
+  notes: 'HOST is a name, an id, or the beginning of an id.',
+  examples: [{ line: 'causeway cluster inspect host2' }],
+  run: async (context, args, options) => {
+    const found: HostDetail[] = []
+    for (const ref of args) found.push(await context.client.own.get<HostDetail>(`/cluster/hosts/${encodeURIComponent(ref)}`))
+    if (options.format === 'json') context.print(goJson(found))
+    else
+      for (const host of found) {
+        context.print(`${host.name}${host.isSelf ? ' *' : ''}  ${host.id}`)
+        context.print(
+          `  address ${addressOf(host)}, ${host.state}, version ${host.version}, started ${new Date(host.started).toISOString()}`,
+        )
+        if (host.endpoints.length === 0) context.print('  no endpoints')
+        else {
+          const rows = host.endpoints.map((e) => [
+            e.network,
+            e.name,
+            [e.ipv4, e.ipv6].filter((ip) => ip !== '').join(' '),
+            e.mac,
+            e.id.slice(0, 12),
+          ])
+          for (const line of formatTable(['NETWORK', 'CONTAINER', 'ADDRESS', 'MAC', 'ENDPOINT'], rows).trimEnd().split('\n'))
+            context.print(`  ${line}`)
+        }
+      }
+    return 0
+  },
+})
+
+export const verify = defineCommand({
+  path: 'cluster verify',
+  summary: "Compare what every host's kernel holds with the shared store",
+  usage: '[OPTIONS]',
+  args: [0, 0],
+  options: { format: formatOption(), timeout: integer('', 'Seconds to wait for the answers of all hosts (default 5)') },
+  notes:
+    'Asks every host that is up for the neighbour and forwarding entries of each network that it has containers on. Exit code 1 when one of them differs or does not answer; the lines are "address MAC host".',
+  examples: [{ line: 'causeway cluster verify' }],
+  run: async (context, _args, options) => {
+    const query = { timeout: options.timeout === undefined ? undefined : String(options.timeout) }
+    const verdict = await context.client.own.get<Verdict>('/cluster/verify', query)
+    if (options.format === 'json') {
+      context.print(goJson(verdict))
+      return verdict.ok ? 0 : 1
+    }
+    const rows = verdict.networks.flatMap(({ network, endpoints, hash, hosts }) =>
+      hosts.map(({ host, state }) => [network, String(endpoints), hash, host, state]),
+    )
+    printStates(context, ['NETWORK', 'ENTRIES', 'HASH', 'HOST', 'STATE'], rows, 4)
+    for (const { network, hosts } of verdict.networks)
+      for (const { host, missing, extra } of hosts) {
+        for (const line of missing) context.print(`${network} on ${host}: missing ${line}`)
+        for (const line of extra) context.print(`${network} on ${host}: not in the store ${line}`)
+      }
+    context.print(verdict.ok ? 'All hosts agree with the store.' : 'Not all hosts agree with the store.')
+    return verdict.ok ? 0 : 1
+  },
+})
+
+export const evict = defineCommand({
+  path: 'cluster evict',
+  summary: 'Free everything that a host owns, when it will not come back',
+  usage: '[OPTIONS] HOST [HOST...]',
+  args: [1, Number.POSITIVE_INFINITY],
+  options: {
+    force: flag('f', 'Also a host that is up, and without asking'),
+  },
+  notes: 'A host that comes back all the same claims what is still free again, and reports what is not.',
+  examples: [{ line: 'causeway cluster evict host2' }],
+  run: async (context, args, options) => {
+    if (!options.force && !(await confirm(context, `Free all addresses and names of ${args.join(', ')}?`))) return 1
+    return each(context, args, async (ref) => {
+      const path = `/cluster/hosts/${encodeURIComponent(ref)}/evict`
+      const { host, endpoints } = await context.client.own.post<{ host: string; endpoints: number }>(path, {
+        force: options.force ? '1' : undefined,
+      })
+      return `${host}: ${endpoints} endpoint${endpoints === 1 ? '' : 's'} freed`
+    })
+  },
+})
