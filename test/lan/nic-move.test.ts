@@ -87,7 +87,7 @@ function layer3(dev: string): string[] {
         .replace(/\\?\s+valid_lft.*/, '')
         .replaceAll(dev, 'DEV')
         .replace(/ DEV(:\d+)?$/, '')
-        .replace(/ (linkdown|pref medium|dynamic)\b/g, '')
+        .replace(/ (linkdown|pref medium|dynamic|expires \d+sec)\b/g, '')
         .replace(/\s+/g, ' ')
         .trim(),
     )
