@@ -27,6 +27,8 @@ export interface AuthorityOptions {
   readonly networks: NetworkClaims
   readonly endpoints: EndpointClaims
   readonly settler: Settler
+  /** Endpoints of a network that is not followed. */
+  readonly fetch: (networkId: string) => Promise<readonly ClusterEndpoint[]>
 }
 
 export class ClusterAuthority implements Authority {
@@ -34,6 +36,8 @@ export class ClusterAuthority implements Authority {
   readonly #o: AuthorityOptions
   /** Networks that are followed for an endpoint of this host. */
   readonly #uses = new Map<string, string>()
+  /** Members of networks that are not followed here, as last looked at. */
+  readonly #read = new Map<string, readonly ClusterEndpoint[]>()
   /** Networks that this host is just creating or removing: the engine knows. */
   readonly busy = new Set<string>()
 
@@ -79,12 +83,16 @@ export class ClusterAuthority implements Authority {
     this.#unuse(endpointId)
   }
 
+  async readMembers(network: Network): Promise<void> {
+    if (this.#o.mirror.endpointTable.isSynced(network.id)) this.#read.delete(network.id)
+    else if (!this.#o.mirror.used().includes(network.id)) this.#read.set(network.id, await this.#o.fetch(network.id))
+  }
+
   remoteEndpoints(network: Network): readonly RemoteEndpoint[] {
     const { mirror } = this.#o
-    return mirror
-      .endpointsOf(network.id)
-      .filter(({ hostId }) => hostId !== mirror.hostId)
-      .map((endpoint) => this.remote(network, endpoint))
+    const isFollowed = mirror.used().includes(network.id)
+    const endpoints = isFollowed ? mirror.endpointsOf(network.id) : (this.#read.get(network.id) ?? [])
+    return endpoints.filter(({ hostId }) => hostId !== mirror.hostId).map((endpoint) => this.remote(network, endpoint))
   }
 
   /** An endpoint of another host as inspect shows it. */

@@ -163,6 +163,7 @@ export class ClusterService {
       networks,
       endpoints,
       settler: this.#settler,
+      fetch: (networkId) => this.fetchEndpoints(networkId),
     })
     const names = new RemoteNames(mirror, options.names, options.onEvent)
     mirror.onChange((change) => {

@@ -71,7 +71,11 @@ export interface RemoteEndpoint {
 export interface Authority {
   readonly name: string
   /** Decides whether the network may exist and which subnets it has. */
-  grantNetwork?(draft: NetworkDraft, requests: readonly IpamPoolRequest[], ipamOptions: Readonly<Record<string, string>>): Promise<NetworkGrant>
+  grantNetwork?(
+    draft: NetworkDraft,
+    requests: readonly IpamPoolRequest[],
+    ipamOptions: Readonly<Record<string, string>>,
+  ): Promise<NetworkGrant>
   /** The network with its pools; returns more data for the record. */
   createNetwork?(network: Network): Promise<AuthorityData | undefined>
   /** `force`: the user insists although the authority may be gone. */
@@ -83,9 +87,13 @@ export interface Authority {
   activateEndpoint?(network: Network, endpoint: EndpointFinal): Promise<void>
   /** The interface has gone. Frees the addresses that were granted. */
   removeEndpoint?(network: Network, endpointId: string, data: AuthorityData): Promise<void>
+  /** Somebody is about to look at the members: reads those of networks that this host does not follow. Throws `unavailable`. */
+  readMembers?(network: Network): Promise<void>
   /** Members on other hosts, for inspect. */
   remoteEndpoints?(network: Network): readonly RemoteEndpoint[]
   /** The engine has started again and these endpoints of its own are alive: called once, before changes are accepted. */
-  restore?(networks: readonly Network[], endpoints: readonly { readonly network: Network; readonly endpoint: EndpointFinal }[]): Promise<void>
+  restore?(
+    networks: readonly Network[],
+    endpoints: readonly { readonly network: Network; readonly endpoint: EndpointFinal }[],
+  ): Promise<void>
 }
-

@@ -385,6 +385,11 @@ export class Controller implements NetworkController {
     this.#drop(network)
   }
 
+  async readMembers(networkId: string): Promise<void> {
+    const network = this.networks.get(networkId)
+    await this.#desk.of(network)?.readMembers?.(network)
+  }
+
   /** Members of a network on other hosts. */
   remoteEndpointsOf(networkId: string): readonly RemoteEndpoint[] {
     const network = this.networks.get(networkId)

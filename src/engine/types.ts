@@ -38,6 +38,8 @@ export interface NetworkController {
   removeNetwork(ref: string, force?: boolean): Promise<void>
   /** Live endpoints of a network. */
   endpointsOf(networkId: string): readonly EndpointInfo[]
+  /** Makes {@link remoteEndpointsOf} current for a network that nobody here uses. Throws `unavailable` when nobody can be asked. */
+  readMembers?(networkId: string): Promise<void>
   /** Members of a network on other hosts. */
   remoteEndpointsOf(networkId: string): readonly RemoteEndpoint[]
   usageOf(networkId: string): readonly SubnetUsage[]

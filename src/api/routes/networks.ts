@@ -72,12 +72,14 @@ export function networkRoutes(options: ApiOptions): Route[] {
     {
       method: 'GET',
       path: '/networks/:id',
-      handler(ctx) {
+      async handler(ctx) {
         const verbose = ctx.q('verbose')
         if (!['', '1', 't', 'T', 'true', 'TRUE', 'True', '0', 'f', 'F', 'false', 'FALSE', 'False'].includes(verbose)) {
           throw badRequest(`invalid value for verbose: "${verbose.slice(0, 100)}" is not a boolean`)
         }
-        return ok(networkJson(lookupNetwork(controller, ctx.param('id'), 'inspect', ctx.q('scope')), options, ctx.version))
+        const network = lookupNetwork(controller, ctx.param('id'), 'inspect', ctx.q('scope'))
+        await controller.readMembers?.(network.id)
+        return ok(networkJson(network, options, ctx.version))
       },
     },
     {

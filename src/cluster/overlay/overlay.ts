@@ -282,6 +282,7 @@ function bindAll(inner: Authority): Authority {
     'createEndpoint',
     'activateEndpoint',
     'removeEndpoint',
+    'readMembers',
     'remoteEndpoints',
     'restore',
   ] as const
