@@ -33,7 +33,7 @@ my $previous = '';
 while (my $line = <STDIN>) {
     chomp $line;
     my ($verb, $id, $netns) = split / /, $line;
-    @ENV{qw(CNI_COMMAND CNI_CONTAINERID CNI_NETNS CNI_IFNAME CNI_PATH)} = ($verb, $id, $netns, 'eth0', '/usr/lib/cni');
+    @ENV{qw(CNI_COMMAND CNI_CONTAINERID CNI_NETNS CNI_IFNAME)} = ($verb, $id, $netns, 'eth0');    # CNI_PATH is given
     my $begun = now();
     eval {
         if ($kind eq 'netavark') {

@@ -18,7 +18,7 @@ isolate()
 const { values: args } = parseArgs({ options: { rounds: { type: 'string', default: '40' } } })
 const rounds = Number(args.rounds)
 const ROOT = join(import.meta.dirname, '..')
-const PEERS = process.env['CAUSEWAY_PEERS'] ?? '/var/tmp/causeway-peers'
+const PEERS = run(join(ROOT, 'tools/cni-peers'), []).trim()
 const dir = mkdtempSync('/var/tmp/causeway-cni-')
 
 interface Side {
@@ -38,6 +38,7 @@ function host(name: string): string {
 function runtime(name: string, netns: string, argv: readonly string[], before?: ChildProcess): Side {
   const child = spawn('ip', ['netns', 'exec', netns, 'perl', join(import.meta.dirname, 'cni-runtime.pl'), ...argv], {
     stdio: ['pipe', 'pipe', 'inherit'],
+    env: { ...process.env, CNI_PATH: `${PEERS}/usr/lib/cni` },
   })
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
   const ended = (process: ChildProcess) =>
@@ -98,17 +99,12 @@ function reference(): Side {
     { type: 'portmap', runtimeConfig: { portMappings: [PORT] } },
     { type: 'firewall' },
   ]
-  const plugins = chain.map((conf) => `/usr/lib/cni/${conf.type}=${json(`${conf.type}.json`, { ...head, ...conf })}`)
+  const plugins = chain.map((conf) => `${PEERS}/usr/lib/cni/${conf.type}=${json(`${conf.type}.json`, { ...head, ...conf })}`)
   return runtime('bridge+portmap+firewall', host('bench-reference'), ['cni', ...plugins])
 }
 
 function netavark(): Side {
-  const program = `${PEERS}/netavark-1.4/usr/lib/podman/netavark`
-  if (!existsSync(program)) {
-    mkdirSync(PEERS, { recursive: true })
-    run('apt-get', ['download', 'netavark=1.4.*'], { cwd: PEERS })
-    run('sh', ['-c', 'dpkg -x netavark_1.4*.deb netavark-1.4'], { cwd: PEERS })
-  }
+  const program = `${PEERS}/usr/lib/podman/netavark`
   const conf = {
     container_id: 'CONTAINER',
     container_name: 'CONTAINER',

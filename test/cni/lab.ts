@@ -34,14 +34,18 @@ export interface CniLab extends EngineLab {
   dropNetns(path: string): void
 }
 
-/** Makes `/run/netns` this test's own, so that `ip netns` cannot meet anybody else's. */
-function privateNetnsFolder(): void {
-  mkdirSync('/run/netns', { recursive: true })
-  spawnSync('mount', ['-t', 'tmpfs', 'tmpfs', '/run/netns'])
+/** Folders with fixed places that `ip netns` and runtimes keep things in: empty ones of this test's own, in its mount namespace. */
+const OWN_FOLDERS = ['/run/netns', '/var/lib/cni', '/etc/cni', '/opt/cni']
+
+function ownFolders(): void {
+  for (const folder of OWN_FOLDERS) {
+    mkdirSync(folder, { recursive: true })
+    spawnSync('mount', ['-t', 'tmpfs', 'tmpfs', folder])
+  }
 }
 
 export async function startCniLab(flags: readonly string[] = []): Promise<CniLab> {
-  privateNetnsFolder()
+  ownFolders()
   const lab = await startEngineLab(flags)
   const bin = `${lab.dir}/bin`
   const installed = await lab.sh(
