@@ -1,11 +1,11 @@
 /** `docker exec`: more processes in a running container. conmon holds each of them as it holds a container's first process. */
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { messageOf, NetError } from '../base/errors.ts'
 import { newId } from '../base/ids.ts'
-import { isProcess } from '../sys/process.ts'
+import { isProcess, isProcessNamed } from '../sys/process.ts'
 import type { ContainerDeps } from './deps.ts'
 import { parseDetachKeys } from './detach-keys.ts'
-import { ExitWatch } from './exit-watch.ts'
+import { ExitWatch, readExit } from './exit-watch.ts'
 import { exitCodeOf, type Monitor, writeWindowSize } from './monitor.ts'
 import type { ContainerNetwork } from './network.ts'
 import type { Entry, Registry } from './registry.ts'
@@ -23,6 +23,21 @@ interface Exec {
   exitCode: number | null
   pid: number
   watch: ExitWatch | undefined
+}
+
+/** Name and content of the file by which a later engine knows what an exec is. */
+const NOTE = 'exec.json'
+interface Note {
+  readonly containerId: string
+  readonly config: ExecConfig
+}
+
+function readNote(bundle: string): Note | undefined {
+  try {
+    return JSON.parse(readFileSync(`${bundle}/${NOTE}`, 'utf8')) as Note
+  } catch {
+    return undefined // an exec that never came to its process
+  }
 }
 
 export interface ExecParts {
@@ -52,20 +67,48 @@ export class Execs {
     if (state.status === 'paused') throw new NetError('conflict', `container ${id} is paused, unpause the container before exec`)
     if (!config.Cmd?.length) throw new NetError('invalid', 'No exec command specified')
     parseDetachKeys(config.DetachKeys)
-    const exec: Exec = {
-      id: newId(this.#p.deps.rng),
-      entry,
-      config,
-      hub: new StreamHub(this.#p.deps.reactor, this.#p.deps.clock, config.Tty === true, config.Tty !== true),
-      state: 'created',
-      exitCode: null,
-      pid: 0,
-      watch: undefined,
-    }
-    this.#byId.set(exec.id, exec)
-    entry.execIds.add(exec.id)
+    const exec = this.#add(newId(this.#p.deps.rng), entry, config, 'created')
     this.#p.emit(entry, `exec_create: ${config.Cmd.join(' ')}`, { execID: exec.id })
     return exec.id
+  }
+
+  #add(id: string, entry: Entry, config: ExecConfig, state: Exec['state']): Exec {
+    const hub = new StreamHub(this.#p.deps.reactor, this.#p.deps.clock, config.Tty === true, config.Tty !== true)
+    const exec: Exec = { id, entry, config, hub, state, exitCode: null, pid: 0, watch: undefined }
+    this.#byId.set(id, exec)
+    entry.execIds.add(id)
+    return exec
+  }
+
+  /**
+   * Takes up the execs that an earlier engine started: watches those that run, tells the end of those that ended meanwhile. Output of a
+   * time without an engine is lost, as that of a detached exec.
+   */
+  restore(): void {
+    const root = `${this.#p.deps.run}/execs`
+    for (const id of existsSync(root) ? readdirSync(root) : []) {
+      const note = readNote(this.#dir(id))
+      const entry = note === undefined ? undefined : this.#p.registry.find(note.containerId)
+      if (note === undefined || entry === undefined) {
+        rmSync(this.#dir(id), { recursive: true, force: true })
+        continue
+      }
+      const exec = this.#add(id, entry, note.config, 'running')
+      const { exitDir, monitorPid, pid } = this.#traces(id)
+      const exit = readExit(exitDir, entry.record.id)
+      if (exit === undefined && isProcessNamed(monitorPid, id)) {
+        exec.pid = pid
+        exec.watch = new ExitWatch(exitDir, this.#p.deps.reactor)
+        exec.watch.expect(entry.record.id, monitorPid, (end) => this.#finish(exec, end.code ?? 255))
+      } else this.#finish(exec, exit?.code ?? 255)
+    }
+  }
+
+  /** What conmon has written of an exec; zeros for what is not there. */
+  #traces(id: string): { exitDir: string; monitorPid: number; pid: number } {
+    const bundle = this.#dir(id)
+    const number = (file: string) => (existsSync(file) ? Number(readFileSync(file, 'utf8')) || 0 : 0)
+    return { exitDir: `${bundle}/exit`, monitorPid: number(`${bundle}/conmon.pid`), pid: number(`${bundle}/pidfile`) }
   }
 
   #checkRunning(entry: Entry): void {
@@ -136,6 +179,7 @@ export class Execs {
     const bundle = this.#dir(exec.id)
     const exitDir = `${bundle}/exit`
     mkdirSync(exitDir, { recursive: true })
+    writeFileSync(`${bundle}/${NOTE}`, JSON.stringify({ containerId: record.id, config: exec.config } satisfies Note))
     const rootfs = await deps.rootfs.mount(record.id)
     const facts = execFacts(record, rootfs, exec.config.User ?? '', network.linkEnv(record))
     const config = size === undefined ? exec.config : { ...exec.config, ConsoleSize: size }

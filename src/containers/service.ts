@@ -87,8 +87,10 @@ export class Containers implements ContainerService {
    * Takes up the containers of an earlier engine. Returns the ids of those that live (with the owners of shared sandboxes), which the
    * controller keeps. Call once, before anything else; then `controller.restore(ids)`, then {@link startPending}.
    */
-  restore(): Promise<Set<string>> {
-    return this.#restorer.restore()
+  async restore(): Promise<Set<string>> {
+    const alive = await this.#restorer.restore()
+    this.#execs.restore()
+    return alive
   }
 
   /** Starts what restart policies want running, after the networks are there. Failures are logged, not thrown. */

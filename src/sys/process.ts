@@ -145,6 +145,15 @@ export function isProcess(pid: number, startTime: number): boolean {
   return pid > 0 && startTimeOf(pid) === startTime
 }
 
+/** True when `pid` is a process that has `word` in its command line: for one whose start time nobody noted. */
+export function isProcessNamed(pid: number, word: string): boolean {
+  try {
+    return pid > 0 && readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes(word)
+  } catch {
+    return false // gone
+  }
+}
+
 /** Path of one of a process's namespaces. */
 export function namespacePath(pid: number, kind: 'net' | 'ipc' | 'pid' | 'uts'): string {
   return `/proc/${pid}/ns/${kind}`
