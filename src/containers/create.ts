@@ -5,6 +5,7 @@ import { NetError } from '../base/errors.ts'
 import type { NetworkController } from '../engine/types.ts'
 import { capabilitiesOf } from './capabilities.ts'
 import { num, strings } from './fields.ts'
+import { checkLogConfig } from './log-options.ts'
 import { parseVolumesFrom, type WantedMount, wantedMounts } from './mounts.ts'
 import { checkNetworkMode, containerModeOf, endpointSettings, isUserDefined, normalizeEndpoints, parseLink } from './network-plan.ts'
 import { emptyBindingKeys } from './ports.ts'
@@ -96,7 +97,7 @@ export function checkCreate(
   if ((host.NanoCpus ?? 0) < 0) throw invalid('NanoCPUs cannot be negative')
   capabilitiesOf(host.CapAdd ?? [], host.CapDrop ?? [], host.Privileged === true)
   checkSecurityOptions(strings(host, 'SecurityOpt'))
-  checkLogDriver(host)
+  checkLogConfig(host)
   const warnings = checkNetworkMode(own, host)
   const empty = emptyBindingKeys(host)
   const config = completeHostname(id, mergeConfig(own, image.config), host)
@@ -133,14 +134,6 @@ export function checkCreate(
 function networkModeOf(host: HostConfig): string {
   const mode = host.NetworkMode ?? ''
   return mode === '' || mode === 'default' ? 'bridge' : mode
-}
-
-/** Log drivers that are kept as a file on this host are all served by the one that conmon writes. */
-function checkLogDriver(host: HostConfig): void {
-  const type = host.LogConfig?.Type ?? ''
-  if (!['', 'json-file', 'local', 'k8s-file', 'none'].includes(type)) {
-    throw new NetError('invalid', `logger: no log driver named '${type}' is registered`)
-  }
 }
 
 function completeHostname(id: string, config: ContainerConfig, host: HostConfig): ContainerConfig {

@@ -13,6 +13,7 @@ import type { ContainerDeps } from './deps.ts'
 import { type Exit, ExitWatch } from './exit-watch.ts'
 import { startHealth } from './health.ts'
 import { goArch } from './images-bootstrap.ts'
+import { logMaxBytes } from './log-options.ts'
 import { exitCodeOf, type Monitor, type MonitorOptions, type MonitorPaths, writeWindowSize } from './monitor.ts'
 import type { ContainerNetwork } from './network.ts'
 import { containerDir, isRunning, type LiveProcess, logPathOf } from './record.ts'
@@ -153,15 +154,13 @@ export class Lifecycle {
 
   #monitorOptions(entry: Entry): MonitorOptions {
     const { config, hostConfig } = entry.record
-    const log = hostConfig.LogConfig ?? {}
-    const size = /^(\d+)([kmg]?)b?$/i.exec(log.Config?.['max-size'] ?? '')
-    const unit = { '': 1, k: 1024, m: 1024 ** 2, g: 1024 ** 3 }[(size?.[2] ?? '').toLowerCase()] ?? 1
+    const maxBytes = logMaxBytes(hostConfig)
     return {
       terminal: config.Tty === true,
       stdin: config.OpenStdin === true,
       leaveStdinOpen: config.StdinOnce !== true || config.Tty === true,
-      logPath: log.Type === 'none' ? undefined : logPathOf(this.#p.deps.root, entry.record.id),
-      ...(size === null ? {} : { logMaxBytes: Number(size[1]) * unit }),
+      logPath: hostConfig.LogConfig?.Type === 'none' ? undefined : logPathOf(this.#p.deps.root, entry.record.id),
+      ...(maxBytes === undefined ? {} : { logMaxBytes: maxBytes }),
     }
   }
 
