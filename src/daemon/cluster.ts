@@ -80,6 +80,7 @@ export function openCluster(parts: {
     drivers: [overlayDriver],
     findAuthority: (driver) => (driver === 'overlay' ? authority : undefined),
     begin(controller) {
+      void overlay.begin()
       service.begin({
         networks: () => controller.listNetworks().filter((network) => network.driver === 'overlay'),
         adopt: (network) => controller.adopt(network),

@@ -82,6 +82,13 @@ export function createNetns(path: string): void {
   }
 }
 
+/** Gives a namespace that is open its file back, after somebody has taken it away. Throws what mount(2) says. */
+export function remountNetns(ns: Netns): void {
+  mkdirSync(dirname(ns.path), { recursive: true })
+  writeFileSync(ns.path, '')
+  if (raw.mount(`/proc/self/fd/${ns.fd}`, ns.path, '', MS_BIND, '') < 0) throw kernelError('mount network namespace', ns.path, errno())
+}
+
 /** Drops the bind mount and the file. The kernel ends the namespace when its last process has gone. Idempotent. */
 export function removeNetns(path: string): void {
   while (unmount(path)) {

@@ -10,7 +10,7 @@ import { initNetns } from '../../src/sys/netns.ts'
 import { Reactor } from '../../src/sys/reactor.ts'
 import { buildLabNet, type LabNet } from '../../testkit/lab-net.ts'
 import { seeded } from '../../testkit/random.ts'
-import { type Member, Members, pings, until } from './members.ts'
+import { exec, type Member, Members, pings, until } from './members.ts'
 
 const alive = setInterval(() => {}, 1000)
 let net: LabNet
@@ -199,6 +199,15 @@ test('after a crash what is there is taken up: nothing is made anew, traffic goe
   assert.deepEqual(await lab.sandboxes[0].ensure(lab.facts(0), lab.endpoints), [])
   assert.equal(await index(), before)
   assert.equal(lab.sandboxes[0].interfaceName(lab.networkId, c1.id), 'veth0')
+  assert.ok(await pings(c1, c2.ip))
+})
+
+test('a namespace whose file was deleted gets it back', async () => {
+  const path = lab.place(0)
+  const ended = await exec(['sh', '-c', `umount -l ${path} && rm ${path}`])
+  assert.equal(ended.err, '')
+  assert.match(JSON.stringify(await lab.sandboxes[0]?.ensure(lab.facts(0), lab.endpoints)), /had no file/)
+  assert.equal((await lab.inside(0, 'true')).code, 0)
   assert.ok(await pings(c1, c2.ip))
 })
 

@@ -5,7 +5,7 @@ import type { OverlayObserved, OverlayPlan } from '../../drivers/overlay/plan.ts
 import { openRtnl } from '../../kernel/rtnl.ts'
 import type { Rtnl } from '../../kernel/types.ts'
 import type { LinkSpec, Step } from '../../model/kernel-state.ts'
-import { closeNetns, createNetns, isNetnsMounted, type Netns, openNetns } from '../../sys/netns.ts'
+import { closeNetns, createNetns, isNetnsMounted, type Netns, openNetns, remountNetns } from '../../sys/netns.ts'
 import { writeSysctl } from '../../sys/sysctl.ts'
 
 export class OverlayNamespace {
@@ -58,6 +58,13 @@ export class OverlayNamespace {
     } catch (error) {
       if (!hasCode(error, 'not-found')) throw error
     }
+  }
+
+  /** Puts the namespace's file back when somebody has taken it away (`ip netns delete`). True when it had gone. */
+  ensureFile(): boolean {
+    if (isNetnsMounted(this.path)) return false
+    remountNetns(this.ns)
+    return true
   }
 
   /** Reads links and addresses now, tables when asked. */

@@ -59,6 +59,7 @@ export class Overlay {
   /** Networks for which a place is being made: they stay although the view may not show the endpoint yet. */
   readonly #wantedBy = new Map<string, number>()
   #limitsRaised = false
+  #restored = false
   #closed = false
 
   constructor(options: OverlayOptions) {
@@ -98,6 +99,7 @@ export class Overlay {
 
   /** Takes up what is there after a start: `networkIds` have endpoints of live containers here. Other namespaces go. */
   async restore(networkIds: readonly string[]): Promise<void> {
+    this.#restored = true
     for (const id of networkIds) {
       const facts = this.#facts(id)
       try {
@@ -113,6 +115,11 @@ export class Overlay {
     }
     await this.sandboxes.removeStrangers(networkIds)
     this.#encrypted.removeIfUnused()
+  }
+
+  /** The engine has taken up what it had; when that was no overlay network at all, whatever stands here is a leftover. */
+  async begin(): Promise<void> {
+    if (!this.#restored) await this.restore([])
   }
 
   /** What the kernel has, for `causeway cluster verify`. */
@@ -281,6 +288,7 @@ function bindAll(inner: Authority): Authority {
     'grantEndpoint',
     'createEndpoint',
     'activateEndpoint',
+    'renameEndpoint',
     'removeEndpoint',
     'readMembers',
     'remoteEndpoints',

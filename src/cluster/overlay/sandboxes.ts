@@ -181,6 +181,7 @@ export class OverlaySandboxes {
     const problems = want.problems.join('; ')
     if (problems !== '' && problems !== sandbox.problems) log.warn('overlay members that cannot be reached', { problems })
     sandbox.problems = problems
+    const lostFile = namespace.ensureFile() ? [{ subject: namespace.path, wrong: 'the namespace had no file' }] : []
     const have = namespace.observe()
     for (const link of have.links()) for (const [id] of promised) if (link.alias === portAlias(id)) promised.delete(id)
     const plan = planOverlay(want, have)
@@ -190,7 +191,7 @@ export class OverlaySandboxes {
       } catch (error) {
         throw explained(error, facts)
       }
-    return plan.findings
+    return [...lostFile, ...plan.findings]
   }
 
   #see(networkId: string, events: readonly KernelEvent[]): void {
