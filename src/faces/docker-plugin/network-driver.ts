@@ -3,7 +3,7 @@
  * is lent (engine/lending.ts): we make it on the host, Docker moves it into the container and gives it its addresses. Firewall, source
  * guard and published ports are the engine's, as for containers of its own. Every call may come twice.
  */
-import { tryParseMac, trySplitPrefix } from '../../base/address.ts'
+import { type Ip, ipToBytes, type Mac, macFromBytes, tryParseMac, trySplitPrefix } from '../../base/address.ts'
 import { NetError } from '../../base/errors.ts'
 import { OPTION } from '../../drivers/options.ts'
 import type {
@@ -157,7 +157,7 @@ export class PluginNetworkDriver {
   async #open(id: string, network: Network, given: NonNullable<CreateEndpointRequest['Interface']>): Promise<EndpointInfo | undefined> {
     const ipv4 = trySplitPrefix(given.Address ?? '')?.ip
     const ipv6 = trySplitPrefix(given.AddressIPv6 ?? '')?.ip
-    const mac = tryParseMac(given.MacAddress ?? '')
+    const mac = tryParseMac(given.MacAddress ?? '') ?? macOf(ipv4)
     const sandbox = await this.#controller.openSandbox({
       containerId: id,
       containerName: `docker-${id.slice(0, 12)}`,
@@ -189,6 +189,11 @@ export class PluginNetworkDriver {
 /** Name of the interface on the host until Docker takes it. */
 function lentName(endpointId: string): string {
   return `cw${endpointId.slice(0, 12)}`
+}
+
+/** As Docker's own drivers have it: who gets an address again has the MAC that neighbours remember. */
+function macOf(ip: Ip | undefined): Mac | undefined {
+  return ip === undefined ? undefined : macFromBytes(Uint8Array.from([0x02, 0x42, ...ipToBytes(ip)]))
 }
 
 function endpointOf(sandbox: SandboxInfo): EndpointInfo | undefined {
