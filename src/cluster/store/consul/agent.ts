@@ -59,6 +59,11 @@ export class ConsulAgent {
     })
   }
 
+  denied(said: string): StoreFault {
+    const has = this.#headers['x-consul-token'] !== undefined
+    return new StoreFault(`${has ? 'its token (kv.token) does not permit this' : 'it wants a token (kv.token)'}: ${said}`, { final: true })
+  }
+
   #sort(answer: HttpAnswer): ConsulAnswer {
     const { status, text } = answer
     if (status === 200 || status === 404 || status === 409) {
@@ -66,10 +71,7 @@ export class ConsulAgent {
       return { status, index: /^\d+$/.test(index) ? index : '0', text }
     }
     const said = text.trim().slice(0, 300) || `status ${status}`
-    if (status === 403) {
-      const has = this.#headers['x-consul-token'] !== undefined
-      throw new StoreFault(`${has ? 'its token (kv.token) does not permit this' : 'it wants a token (kv.token)'}: ${said}`, { final: true })
-    }
+    if (status === 403) throw this.denied(said)
     // 4xx: the same request would be refused again; an HTTPS port says so in words
     if (status < 500) throw new StoreFault(`it refuses the request: ${said}`, { final: true })
     throw new StoreFault(said, { sent: !NOT_DONE.test(said) })

@@ -17,6 +17,9 @@ import { difference, type Position, WAIT_SECONDS, WAIT_TIMEOUT_MS } from './watc
 /** Single keys that are read at once when a listing is too large for one answer. */
 const READS_AT_ONCE = 8
 
+const RIGHTS_MS = 2500
+const DENIED = /permission denied|ACL not found/i
+
 interface TxnAnswer {
   readonly Results?: readonly { readonly KV?: KvEntry }[] | null
   readonly Errors?: readonly { readonly OpIndex?: number; readonly What?: string }[] | null
@@ -32,7 +35,7 @@ export class ConsulStore extends RemoteStore {
     super(config, http, ports)
     this.#root = `${config.root}/`
     this.#agent = new ConsulAgent(http, token)
-    this.startHeartbeat((member, timeoutMs) => this.#agent.ask(member, 'GET', this.#path('', 'keys&separator=/&consistent'), timeoutMs))
+    this.startHeartbeat((member, timeoutMs) => this.#checkRights(member, timeoutMs, ''))
   }
 
   async get(key: string): Promise<StoreEntry | undefined> {
@@ -63,8 +66,12 @@ export class ConsulStore extends RemoteStore {
       }
       if (answer?.status === 404) throw new StoreFault('it does not answer as Consul does: no transactions')
       const errors = answer === undefined ? [] : (parseAnswer<TxnAnswer>(answer.text).Errors ?? [])
-      const session = errors.find(({ What }) => /invalid session|session .* (not found|does not exist)/i.test(What ?? ''))
-      if (session !== undefined) {
+      // only a check that does not hold is a conflict; the first of them ends the transaction
+      const refused = errors.find(({ OpIndex, What }) => (OpIndex ?? 0) >= checks.length || DENIED.test(What ?? ''))
+      if (refused !== undefined) {
+        const what = refused.What ?? ''
+        if (DENIED.test(what)) throw this.#agent.denied(what)
+        if (!/session/i.test(what)) throw new StoreFault(`it refuses a transaction: ${what}`, { final: true })
         this.leases.pokeAll()
         throw this.members.leaseGone(txn)
       }
@@ -154,6 +161,7 @@ export class ConsulStore extends RemoteStore {
       if (answer === undefined || signal.aborted) return true
       const wentBack = BigInt(answer.index) < BigInt(position.index)
       const entries = answer.status === 200 ? entriesOf(answer.text, this.#root, versionOf) : []
+      if (entries.length === 0 && position.known.size > 0) await this.#checkRights(member, RIGHTS_MS, prefix)
       const changes = difference(position.known, entries, wentBack)
       if (changes.broken) {
         this.timeline.cut()
@@ -176,7 +184,11 @@ export class ConsulStore extends RemoteStore {
     const { generation } = this.timeline.mark()
     const versionOf = (index: string) => versionText(generation, index)
     const ask = (query: string) =>
-      this.members.call(kind, (member, timeoutMs) => this.#agent.ask(member, 'GET', this.#path(prefix, query), timeoutMs))
+      this.members.call(kind, async (member, timeoutMs) => {
+        const found = await this.#agent.ask(member, 'GET', this.#path(prefix, query), timeoutMs)
+        if (found.status === 404) await this.#checkRights(member, timeoutMs, prefix)
+        return found
+      })
     let answer: ConsulAnswer
     try {
       answer = await ask('recurse&consistent')
@@ -203,6 +215,11 @@ export class ConsulStore extends RemoteStore {
       for (const entry of await Promise.all(reads)) if (entry !== undefined) entries.push(entry)
     }
     return { entries, revision: versionText(generation, keys.index) }
+  }
+
+  /** Consul leaves out of listings what the token may not read, so that "nothing" may mean "denied"; a single key it refuses. */
+  async #checkRights(member: StoreMember, timeoutMs: number, prefix: string): Promise<void> {
+    await this.#agent.ask(member, 'GET', this.#path(`${prefix}.rights`, 'consistent'), timeoutMs)
   }
 
   async #read(member: StoreMember, timeoutMs: number, key: string): Promise<StoreEntry | undefined> {
