@@ -78,6 +78,10 @@ export class ClusterAuthority implements Authority {
     return this.#o.endpoints.activate(network, endpoint)
   }
 
+  renameEndpoint(network: Network, endpoint: EndpointFinal): Promise<void> {
+    return this.#o.endpoints.activate(network, endpoint)
+  }
+
   async removeEndpoint(network: Network, endpointId: string): Promise<void> {
     await this.#o.endpoints.release(network.id, endpointId)
     this.#unuse(endpointId)

@@ -85,6 +85,8 @@ export interface Authority {
   createEndpoint?(network: Network, endpoint: EndpointFinal): Promise<AuthorityData | undefined>
   /** The interface is in place, with addresses: others may be told the name now. Awaited before the start call answers. */
   activateEndpoint?(network: Network, endpoint: EndpointFinal): Promise<void>
+  /** The container is about to have the name in `endpoint`: others are told that one. Throws when the network has it already. */
+  renameEndpoint?(network: Network, endpoint: EndpointFinal): Promise<void>
   /** The interface has gone. Frees the addresses that were granted. */
   removeEndpoint?(network: Network, endpointId: string, data: AuthorityData): Promise<void>
   /** Somebody is about to look at the members: reads those of networks that this host does not follow. Throws `unavailable`. */

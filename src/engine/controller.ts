@@ -547,7 +547,23 @@ export class Controller implements NetworkController {
   }
 
   async renameContainer(containerId: string, name: string): Promise<void> {
-    this.#changes.rename(containerId, name)
+    const before = this.registry.get(containerId)
+    const told: (() => Promise<void> | undefined)[] = []
+    try {
+      for (const at of before === undefined ? [] : this.#attachments.of(before)) {
+        const authority = this.#desk.of(at.network)
+        if (before === undefined || authority?.renameEndpoint === undefined) continue
+        await authority.renameEndpoint(at.network, finalOf({ ...before, containerName: name }, at))
+        told.push(() => authority.renameEndpoint?.(at.network, finalOf(before, at)))
+      }
+      this.#changes.rename(containerId, name)
+    } catch (cause) {
+      for (const takeBack of told)
+        await takeBack()?.catch((error: unknown) =>
+          this.#o.env.log.error('cannot take a new name back', { container: containerId, error: messageOf(error) }),
+        )
+      throw cause
+    }
   }
 
   async addPorts(containerId: string, ports: readonly PortRequest[]): Promise<readonly PortBinding[]> {

@@ -417,9 +417,9 @@ export function modelSuite(kind: string, stores: () => ModelStores, rounds: numb
     await everywhere([a, b], network.id)
     const one = await a.start(network, 'one')
     await b.start(network, 'two')
-    await a.service.authority.activateEndpoint(network, { ...one, containerName: 'uno', dnsNames: ['uno'] })
+    await a.service.authority.renameEndpoint(network, { ...one, containerName: 'uno', dnsNames: ['uno'] })
     await until('the other host knows', () => [...b.names.values()].flat().join() === 'uno')
-    await assert.rejects(a.service.authority.activateEndpoint(network, { ...one, containerName: 'two', dnsNames: ['two'] }), {
+    await assert.rejects(a.service.authority.renameEndpoint(network, { ...one, containerName: 'two', dnsNames: ['two'] }), {
       message: 'endpoint with name two already exists in network net',
     })
     await b.start(network, 'one')

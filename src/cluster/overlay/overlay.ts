@@ -256,6 +256,7 @@ export class Overlay {
       vtep,
       port: config.encrypted ? ENCRYPTED_VXLAN_PORT : VXLAN_PORT,
       hostId: view.hostId,
+      ...(config.mode === 'host-gw' ? { isRouted: true } : {}),
     }
   }
 
