@@ -21,7 +21,7 @@ import {
 } from 'node:fs'
 import type { Socket } from 'node:net'
 import { NetError } from '../base/errors.ts'
-import { findProgram, run, startPiped } from '../sys/process.ts'
+import { findProgram, type PipedProcess, run, startPiped } from '../sys/process.ts'
 
 export interface MonitorPaths {
   /** State folder of the OCI runtime. */
@@ -112,7 +112,7 @@ export class Monitor {
     if (report === undefined || report.data <= 0) {
       throw runtimeError(lastLogMessage(runtimeLog) ?? report?.message ?? (child.stderr().trim() || 'conmon ended without a word'))
     }
-    return { pid: report.data, monitorPid: readPid(`${paths.bundle}/conmon.pid`) }
+    return { pid: report.data, monitorPid: await monitorPid(child, paths) }
   }
 
   /**
@@ -165,7 +165,7 @@ export class Monitor {
       if (report === undefined || report.data <= 0) {
         throw runtimeError(lastLogMessage(runtimeLog) ?? report?.message ?? (child.stderr().trim() || 'conmon ended without a word'))
       }
-      return { pid: report.data, monitorPid: readPid(`${paths.bundle}/conmon.pid`) }
+      return { pid: report.data, monitorPid: await monitorPid(child, paths) }
     } finally {
       for (const pipe of child.pipes) pipe.destroy()
     }
@@ -234,7 +234,10 @@ function firstReport(pipe: Socket): Promise<SyncReport | undefined> {
   })
 }
 
-function readPid(file: string): number {
+/** conmon's parent half writes this file and ends; on a busy machine its child may report before that. */
+async function monitorPid(child: PipedProcess, paths: MonitorPaths): Promise<number> {
+  const file = `${paths.bundle}/conmon.pid`
+  if (!existsSync(file)) await child.exited
   return Number(readFileSync(file, 'utf8'))
 }
 
