@@ -9,7 +9,7 @@ import { createServer, type Server, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
-import { decodeRequest, encodeAnswer, type StubRequest } from '../../src/faces/cni/frames.ts'
+import { decodeRequest, encodeAnswer, isWholeRequest, type StubRequest } from '../../src/faces/cni/frames.ts'
 import { stubFile } from '../../src/faces/cni/stub/stub.ts'
 
 const dir = mkdtempSync(join(tmpdir(), 'causeway-stub-'))
@@ -49,11 +49,14 @@ const open = new Set<Socket>()
 function listen(path: string, handle: (request: StubRequest, connection: Socket) => void): Promise<Server> {
   const server = createServer({ allowHalfOpen: true }, (connection) => {
     const chunks: Buffer[] = []
-    connection.on('data', (chunk) => chunks.push(chunk))
+    connection.on('data', (chunk) => {
+      chunks.push(chunk)
+      const bytes = chunk.at(-1) === 0 ? Buffer.concat(chunks) : undefined
+      if (bytes !== undefined && isWholeRequest(bytes)) handle(decodeRequest(bytes), connection)
+    })
     connection.on('error', () => {})
     connection.on('close', () => open.delete(connection))
     open.add(connection)
-    connection.on('end', () => handle(decodeRequest(Buffer.concat(chunks)), connection))
   })
   return new Promise((resolve) => server.listen(path, () => resolve(server)))
 }

@@ -30,6 +30,12 @@ export interface CniOptions {
 const ABOUT = `CNI causeway plugin: hands containers' networks to the Causeway engine\nCNI protocol versions supported: ${SUPPORTED_VERSIONS.join(', ')}\n`
 /** Networks come and go: what is remembered of them is bounded. */
 const MOST_FACTS = 1000
+const MOST_REMEMBERED = 256
+const LONGEST_REMEMBERED = 32_768
+const decoder = new TextDecoder('utf-8')
+
+/** A configuration means the same when its text and the two arguments that count in it are the same. */
+const keyOf = (args: CniCall['args'], text: string): string => `${args['IP'] ?? ''}\0${args['MAC'] ?? ''}\0${text}`
 const NOTHING: CniResult = { interfaces: [], ips: [], routes: [], dns: {} }
 
 export class Cni {
@@ -37,6 +43,8 @@ export class Cni {
   readonly networks: CniNetworks
   /** Address given last, by network and family, where addresses are chosen here. */
   readonly #last = new Map<string, Ip>()
+  /** Configurations by their text: a runtime sends the same one for each container. */
+  readonly #parsed = new Map<string, CniConf>()
   readonly #facts = new Map<string, NetworkFacts>()
 
   constructor(options: CniOptions) {
@@ -51,9 +59,16 @@ export class Cni {
       const call = parseEnvironment(request.env)
       if (call === undefined) return { status: 0, output: ABOUT, onStderr: true }
       if (call.command === 'VERSION') return { status: 0, output: this.#version(request.stdin) }
-      const fields = parseJson(request.stdin)
-      version = parseHead(fields).version
-      return { status: 0, output: await this.#run(call, (args) => parseConf(fields, args), parseHead(fields)) }
+      const text = decoder.decode(request.stdin)
+      const known = this.#parsed.get(keyOf(call.args, text))
+      if (known !== undefined) {
+        version = known.version
+        return { status: 0, output: await this.#run(call, () => known, known) }
+      }
+      const fields = parseJson(text)
+      const head = parseHead(fields)
+      version = head.version
+      return { status: 0, output: await this.#run(call, (args) => this.#remember(args, text, parseConf(fields, args)), head) }
     } catch (error) {
       const failure = toCniError(error)
       this.#o.log.debug('CNI request failed', { command: request.env['CNI_COMMAND'], error: failure.message, details: failure.details })
@@ -61,10 +76,17 @@ export class Cni {
     }
   }
 
+  #remember(args: CniCall['args'], text: string, conf: CniConf): CniConf {
+    if (text.length > LONGEST_REMEMBERED) return conf
+    if (this.#parsed.size >= MOST_REMEMBERED) this.#parsed.clear()
+    this.#parsed.set(keyOf(args, text), conf)
+    return conf
+  }
+
   #version(stdin: Uint8Array): string {
     let said: unknown
     try {
-      said = parseJson(stdin).json['cniVersion']
+      said = parseJson(decoder.decode(stdin)).json['cniVersion']
     } catch {
       // the question is valid without a configuration
     }

@@ -57,9 +57,8 @@ export interface CniConf {
 
 const bad = (message: string) => new CniError(CNI.badConfig, message)
 
-/** The JSON object on standard input. Throws code 6. */
-export function parseJson(stdin: Uint8Array): Fields {
-  const text = new TextDecoder('utf-8').decode(stdin)
+/** The JSON object that came on standard input. Throws code 6. */
+export function parseJson(text: string): Fields {
   let json: unknown
   try {
     json = JSON.parse(text)

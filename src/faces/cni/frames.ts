@@ -2,7 +2,8 @@
  * What the stub and the engine say to each other, once per connection.
  *
  * Request: {@link REQUEST_MARK}, then `NAME=value` and a zero byte for each `CNI_` variable, one more zero byte, then the plugin's
- * standard input; the stub closes its half of the connection behind it.
+ * standard input and a zero byte. JSON has no zero bytes: a request is complete when the last byte is one and the variables have
+ * ended, and the engine begins without waiting for the end of the stream, which would cost it another turn of its loop.
  *
  * Answer: {@link ANSWER_HEADER_BYTES} bytes (mark, exit status, descriptor 1 or 2, zero, length as 32-bit little-endian), then as
  * many bytes as the length says, which the stub prints on that descriptor.
@@ -28,6 +29,13 @@ export interface StubAnswer {
 
 const decoder = new TextDecoder('utf-8')
 
+/** All of it has arrived. */
+export function isWholeRequest(bytes: Uint8Array): boolean {
+  if (bytes.at(-1) !== 0) return false
+  const end = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).indexOf('\0\0', REQUEST_MARK.length - 1)
+  return end >= 0 && end + 2 < bytes.length
+}
+
 /** Throws NetError `invalid` when the bytes are not a request. */
 export function decodeRequest(bytes: Uint8Array): StubRequest {
   if (decoder.decode(bytes.subarray(0, REQUEST_MARK.length)) !== REQUEST_MARK)
@@ -36,7 +44,7 @@ export function decodeRequest(bytes: Uint8Array): StubRequest {
   for (let at = REQUEST_MARK.length; ; ) {
     const end = bytes.indexOf(0, at)
     if (end < 0) throw new NetError('invalid', 'Cannot read CNI request: it ends within its environment')
-    if (end === at) return { env, stdin: bytes.subarray(end + 1) }
+    if (end === at) return { env, stdin: bytes.subarray(end + 1, bytes.at(-1) === 0 && bytes.length > end + 1 ? -1 : undefined) }
     const variable = decoder.decode(bytes.subarray(at, end))
     const equals = variable.indexOf('=')
     if (equals > 0) env[variable.slice(0, equals)] = variable.slice(equals + 1)
@@ -46,7 +54,7 @@ export function decodeRequest(bytes: Uint8Array): StubRequest {
 
 export function encodeRequest(request: StubRequest): Uint8Array {
   const variables = Object.entries(request.env).map(([name, value]) => `${name}=${value}\0`)
-  return Buffer.concat([Buffer.from(`${REQUEST_MARK}${variables.join('')}\0`), request.stdin])
+  return Buffer.concat([Buffer.from(`${REQUEST_MARK}${variables.join('')}\0`), request.stdin, Buffer.of(0)])
 }
 
 export function encodeAnswer(answer: StubAnswer): Uint8Array {

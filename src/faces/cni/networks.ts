@@ -61,6 +61,8 @@ export class CniNetworks {
   readonly #making = new Map<string, Promise<Network>>()
   /** Operations that need a network now, by name. */
   readonly #users = new Map<string, number>()
+  /** What configurations describe, for as long as they are remembered. */
+  readonly #specs = new WeakMap<CniConf, NetworkSpec>()
   readonly #timers = new Map<string, () => void>()
 
   constructor(options: CniNetworksOptions) {
@@ -105,7 +107,7 @@ export class CniNetworks {
     const making = this.#making.get(conf.name)
     if (making !== undefined) await making.catch(() => {})
     const found = controller.listNetworks().find((network) => network.name === conf.name)
-    const spec = networkSpec(conf)
+    const spec = this.#specOf(conf)
     if (found === undefined) return this.#make(spec)
     if (!isOurs(found))
       throw new CniError(
@@ -122,6 +124,14 @@ export class CniNetworks {
       )
     await controller.removeNetwork(found.id)
     return this.#make(spec)
+  }
+
+  #specOf(conf: CniConf): NetworkSpec {
+    const known = this.#specs.get(conf)
+    if (known !== undefined) return known
+    const spec = networkSpec(conf)
+    this.#specs.set(conf, spec)
+    return spec
   }
 
   async #make(spec: NetworkSpec): Promise<Network> {

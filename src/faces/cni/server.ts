@@ -6,7 +6,7 @@ import { messageOf } from '../../base/errors.ts'
 import type { Logger } from '../../base/ports.ts'
 import type { Cni } from './cni.ts'
 import { CNI, CniError, errorJson } from './errors.ts'
-import { decodeRequest, encodeAnswer } from './frames.ts'
+import { decodeRequest, encodeAnswer, isWholeRequest } from './frames.ts'
 
 /** Configurations are a few kilobytes. */
 const MOST_BYTES = 16 * 1024 * 1024
@@ -31,15 +31,24 @@ export function listenCni(path: string, cni: Cni, log: Logger): Promise<CniServe
     connection.setTimeout(SEND_TIMEOUT_MS, () => connection.destroy())
     const chunks: Buffer[] = []
     let bytes = 0
+    let isServed = false
+    const begin = (request: Buffer) => {
+      isServed = true
+      connection.setTimeout(0)
+      const done = serve(connection, request).finally(() => busy.delete(done))
+      busy.add(done)
+    }
     connection.on('data', (chunk) => {
       bytes += chunk.length
+      if (isServed) return
       if (bytes > MOST_BYTES) connection.destroy()
       else chunks.push(chunk)
+      if (chunk.at(-1) !== 0) return
+      const request = chunks.length === 1 ? chunk : Buffer.concat(chunks)
+      if (isWholeRequest(request)) begin(request)
     })
     connection.on('end', () => {
-      connection.setTimeout(0)
-      const done = serve(connection, Buffer.concat(chunks)).finally(() => busy.delete(done))
-      busy.add(done)
+      if (!isServed) begin(Buffer.concat(chunks)) // cut short: said by what cannot be read
     })
   })
 

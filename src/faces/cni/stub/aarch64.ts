@@ -30,7 +30,6 @@ const SYSTEM_CALL: Readonly<Record<SystemCall, number>> = {
   connect: 203,
   sendto: 206,
   setsockopt: 208,
-  shutdown: 210,
   execve: 221,
 }
 const CONDITION: Readonly<Record<Condition, number>> = { equal: 0, notEqual: 1, above: 8, atMost: 9 }

@@ -11,7 +11,7 @@
 export type Register = 'a0' | 'a1' | 'a2' | 'a3' | 'a4' | 'a5' | 's0' | 's1' | 's2' | 's3' | 's4' | 's5' | 't0' | 't1'
 
 /** The system calls that the stub makes. Numbers differ between machines. */
-export type SystemCall = 'read' | 'write' | 'socket' | 'setsockopt' | 'connect' | 'sendto' | 'shutdown' | 'execve' | 'exit_group'
+export type SystemCall = 'read' | 'write' | 'socket' | 'setsockopt' | 'connect' | 'sendto' | 'execve' | 'exit_group'
 
 /** Comparisons of two registers as unsigned numbers. */
 export type Condition = 'equal' | 'notEqual' | 'above' | 'atMost'

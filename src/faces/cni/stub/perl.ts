@@ -20,9 +20,8 @@ local $/;
 binmode($_) for *STDIN, *STDOUT, *STDERR, $engine;
 my $request = ${quote(REQUEST_MARK.replace('\0', ''))} . "\\0";
 $request .= "$_=$ENV{$_}\\0" for grep { /^CNI_/ } keys %ENV;
-$request .= "\\0" . (<STDIN> // '');
+$request .= "\\0" . (<STDIN> // '') . "\\0";
 for (my $sent = 0; $sent < length $request; ) { $sent += syswrite($engine, $request, length($request) - $sent, $sent) || fail('the engine did not answer') }
-shutdown($engine, 1);
 my $answer = '';
 while (my $got = sysread($engine, $answer, 65536, length $answer)) { }
 my ($mark, $status, $descriptor, $zero, $length) = length $answer < ${ANSWER_HEADER_BYTES} ? (0) : unpack('C4V', $answer);

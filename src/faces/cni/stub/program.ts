@@ -3,7 +3,7 @@
  *
  *   1. connect to the engine's socket; when nobody is there, become `causeway cni exec`, which does the work itself: nothing has been
  *      read from standard input yet, so that program finds all of it
- *   2. send the request: a mark, the environment variables that begin with `CNI_`, an empty one, standard input to its end
+ *   2. send the request: a mark, the environment variables that begin with `CNI_`, an empty one, standard input to its end, a zero
  *   3. copy the answer to standard output (or standard error) and exit with the status that it names
  *
  * The engine going away in the middle, or staying silent, is an answer of its own: CNI's error 11, "try again later". Linux sends no
@@ -29,7 +29,6 @@ const SOL_SOCKET = 1
 const SO_RCVTIMEO = 20
 const SO_SNDTIMEO = 21
 const MSG_NOSIGNAL = 0x4000
-const SHUT_WR = 1
 /** sun_path of unix(7), its closing zero included. */
 const SOCKET_PATH_BYTES = 108
 
@@ -171,15 +170,7 @@ export function emitStub(machine: Machine, options: StubOptions): void {
   copyVariable()
   machine.jump(nextVariable)
   machine.code.place(variablesDone)
-  const closing = label('closing zero fits')
-  machine.jumpIf(USED, 'notEqual', LIMIT, closing)
-  flush('full')
-  machine.code.place(closing)
-  machine.move('t0', BUFFER)
-  machine.add('t0', USED)
-  machine.set('t1', 0)
-  machine.store8('t0', 't1')
-  machine.addNumber(USED, 1)
+  appendZero('after variables')
 
   // … standard input to its end; what has been read goes out when the buffer is full
   const readInput = label('read input')
@@ -201,10 +192,8 @@ export function emitStub(machine: Machine, options: StubOptions): void {
   machine.add(USED, 'a0')
   machine.jump(readInput)
   machine.code.place(inputDone)
+  appendZero('after input')
   flush('rest')
-  machine.move('a0', SOCKET)
-  machine.set('a1', SHUT_WR)
-  machine.systemCall('shutdown')
 
   // 3. the answer's header: mark, status, descriptor, two bytes unused, length of what follows (32 bits)
   const readHeader = label('read header')
@@ -271,6 +260,19 @@ export function emitStub(machine: Machine, options: StubOptions): void {
     machine.set(USED, 0)
     machine.move(EXTRA, 'a2')
     copyVariable()
+  }
+
+  /** One zero byte behind what the buffer holds, which goes out first when it is full. */
+  function appendZero(name: string): void {
+    const fitsZero = label(`${name}: zero fits`)
+    machine.jumpIf(USED, 'notEqual', LIMIT, fitsZero)
+    flush(name)
+    machine.code.place(fitsZero)
+    machine.move('t0', BUFFER)
+    machine.add('t0', USED)
+    machine.set('t1', 0)
+    machine.store8('t0', 't1')
+    machine.addNumber(USED, 1)
   }
 
   /** Copies EXTRA bytes from a1 behind what the buffer holds. */

@@ -27,7 +27,6 @@ const SYSTEM_CALL: Readonly<Record<SystemCall, number>> = {
   socket: 41,
   connect: 42,
   sendto: 44,
-  shutdown: 48,
   setsockopt: 54,
   execve: 59,
   exit_group: 231,
