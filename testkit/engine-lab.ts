@@ -109,7 +109,9 @@ export async function startEngineLab(flags: readonly string[] = [], options: Eng
     agent.destroy()
     agent = new Agent({ keepAlive: true })
     const argv = [`${ROOT}bin/causeway`, 'daemon', '--data-root', `${dir}/data`, '--exec-root', `${dir}/run`, '-H', host, ...flags]
-    const [file = '', ...args] = enter(process.execPath, ...argv)
+    // flags by which this process compiles less are the engine's too (vm.ts)
+    const nodeFlags = process.execArgv.filter((flag) => flag.startsWith('--no-'))
+    const [file = '', ...args] = enter(process.execPath, ...nodeFlags, ...argv)
     const started = spawn(file, args, { stdio: ['ignore', 'pipe', 'pipe'] })
     child = started
     for (const stream of [started.stdout, started.stderr])

@@ -1,8 +1,8 @@
 /**
  * Runs commands and test files in a stock Debian kernel under QEMU, for what the kernel at hand lacks (802.1q, ipvlan, dummy, WireGuard,
  * ESP, netem). The guest sees this machine's whole file system, read-only with a writable layer that is gone afterwards: the same node,
- * checkout and packages, another kernel. A boot takes about five seconds on two cores, and everything runs five to ten times slower than
- * outside: put many tests into one boot. Kernel and QEMU come with `tools/setup --for-tests`.
+ * checkout and packages, another kernel. A boot takes about five seconds of a core, and everything runs ten to thirty times slower
+ * than outside (an engine needs ten seconds to start): put many tests into one boot. Kernel and QEMU come with `tools/setup --for-tests`.
  *
  *   const { code, output } = await runInVm({ modules: ['8021q'], command: 'ip link add …', timeoutSeconds: 60 })
  */
@@ -33,6 +33,9 @@ const BASE_MODULES = [
   'nf_conntrack',
   'nft_chain_nat',
 ]
+
+/** Every piece of machine code that the compiler writes is translated once more by QEMU: interpreting costs less. */
+const NODE_FLAGS = ['--no-opt', '--no-sparkplug']
 
 export interface VmRun {
   /** Kernel modules to load before the command; others come when the kernel asks for them, which is slower. */
@@ -79,7 +82,7 @@ export async function runInVm(run: VmRun): Promise<VmResult> {
   try {
     const mark = randomBytes(8).toString('hex')
     const parts = [...(run.command === undefined ? [] : [`(${run.command}\n)`])]
-    for (const file of bundle?.tests ?? []) parts.push(`node --test-reporter=tap ${file}`)
+    for (const file of bundle?.tests ?? []) parts.push(`node ${NODE_FLAGS.join(' ')} --test-reporter=tap ${file}`)
     const script = guestScript(mark, parts, { ...run.env, CAUSEWAY_IN_VM: '1', CI: process.env['CI'] ?? '' }, bundle?.dist)
     const initrd = join(dir, 'initrd')
     writeFileSync(initrd, gzipSync(cpioArchive(initramfs(run.modules ?? [], script)), { level: 1 }))
@@ -156,7 +159,8 @@ function guestScript(mark: string, parts: readonly string[], env: Readonly<Recor
 function boot(initrd: string, run: VmRun): Promise<{ output: string; timedOut: boolean }> {
   const kernel = `${CACHE}/kernel/boot/vmlinuz-${kernelFolder().split('/').at(-1)}`
   const append = 'console=ttyS0 quiet loglevel=3 panic=-1 mitigations=off nokaslr net.ifnames=0'
-  const argv = ['-accel', 'tcg,thread=multi', '-machine', 'q35', '-cpu', 'max', '-smp', '2', '-m', String(run.memoryMb ?? 1024)]
+  // one processor: with two, every page that one of them gives back waits for the other, and nearly half of the time is lost
+  const argv = ['-accel', 'tcg', '-machine', 'q35', '-cpu', 'max', '-smp', '1', '-m', String(run.memoryMb ?? 1024)]
   argv.push('-nodefaults', '-no-reboot', '-display', 'none', '-serial', 'stdio', '-kernel', kernel, '-initrd', initrd, '-append', append)
   argv.push('-virtfs', 'local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap')
   return new Promise((resolve, reject) => {

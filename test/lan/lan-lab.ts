@@ -14,20 +14,20 @@ export class LanHost {
     this.lab = lab
   }
 
-  /** `docker network create …`, which must succeed. Answers the network's id. */
+  /** What `docker network create …` asks for, which must succeed. Answers the network's id. */
   async network(...args: string[]): Promise<string> {
-    const { code, out, err } = await this.lab.docker('network', 'create', ...args)
-    assert.equal(code, 0, err)
-    return out.trim()
+    const { status, text, json } = await this.lab.api('POST', '/networks/create', createBody(args))
+    assert.equal(status, 201, text)
+    return json.Id as string
   }
 
-  /** `docker network create …`, which must be refused, and nothing of it may be left. Answers the message. */
+  /** What `docker network create …` asks for, which must be refused, and nothing of it may be left. Answers the message. */
   async refused(...args: string[]): Promise<string> {
     const before = await this.links()
-    const { code, err } = await this.lab.docker('network', 'create', ...args)
-    assert.notEqual(code, 0, args.join(' '))
+    const { status, json } = await this.lab.api('POST', '/networks/create', createBody(args))
+    assert.notEqual(status, 201, args.join(' '))
     assert.deepEqual(await this.links(), before, args.join(' '))
-    return err.trim()
+    return json.message as string
   }
 
   async remove(containers: readonly string[], networks: readonly string[]): Promise<void> {
@@ -59,6 +59,31 @@ export class LanHost {
   async reaches(container: string, ip: string, wait = 2): Promise<boolean> {
     return / [1-9]\d* received/.test(await this.inside(container, `ping -n -c 1 -W ${wait} ${ip}`))
   }
+}
+
+/** The request that the docker command makes of its arguments; the command itself is slow where the kernel is emulated. */
+function createBody(args: readonly string[]): unknown {
+  const body = { Name: args.at(-1), Driver: 'bridge', EnableIPv6: false, Options: {} as Record<string, string> }
+  const config: { Subnet: string; IPRange?: string; Gateway?: string; AuxiliaryAddresses?: Record<string, string> }[] = []
+  const pair = (text: string) => [text.slice(0, text.indexOf('=')), text.slice(text.indexOf('=') + 1)] as [string, string]
+  for (let i = 0; i < args.length - 1; i++) {
+    const flag = args[i] as string
+    if (flag === '--ipv6') {
+      body.EnableIPv6 = true
+      continue
+    }
+    const value = args[++i] as string
+    const last = config.at(-1)
+    if (flag === '-d') body.Driver = value
+    else if (flag === '-o') Object.assign(body.Options, Object.fromEntries([pair(value)]))
+    else if (flag === '--subnet') config.push({ Subnet: value })
+    else if (last === undefined) throw new Error(`${flag} comes before --subnet`)
+    else if (flag === '--ip-range') last.IPRange = value
+    else if (flag === '--gateway') last.Gateway = value
+    else if (flag === '--aux-address') last.AuxiliaryAddresses = Object.fromEntries([pair(value)])
+    else throw new Error(`unknown option ${flag}`)
+  }
+  return { ...body, IPAM: { Config: config } }
 }
 
 export interface Lan {
