@@ -112,6 +112,7 @@ const OWN: Readonly<Record<string, Verb>> = {
   status: verb('Show whether the engine runs, and where', () => import('./verbs/up.ts').then((m) => m.status)),
   daemon: verb('Run the engine in the foreground', () => import('./verbs/daemon.ts').then((m) => m.daemon)),
   doctor: verb('Check this host: kernel, runtimes, forwarding, foreign firewalls', () => import('./verbs/doctor.ts').then((m) => m.doctor)),
+  wire: verb('Plug an interface into a container or a namespace by hand', () => import('./verbs/wire.ts').then((m) => m.wire)),
   veth: verb('Show which interface of a container is which port of a bridge', () => import('./verbs/veth.ts').then((m) => m.veth)),
   repairs: verb('Show what was found changed by others and put right', () => import('./verbs/doctor.ts').then((m) => m.repairs)),
 }

@@ -45,6 +45,10 @@ export class OwnApi {
   post<T>(path: string, query: Readonly<Record<string, string | undefined>> = {}): Promise<T> {
     return this.#http.json('POST', `/causeway/v1${path}`, { query, unversioned: true })
   }
+  /** A change of anything of our own, with a JSON body. */
+  change<T>(method: 'POST' | 'DELETE', path: string, body?: object): Promise<T> {
+    return this.#http.json(method, `/causeway/v1${path}`, { ...(body === undefined ? {} : { body }), unversioned: true })
+  }
   addPorts(ref: string, ports: readonly PortChange[]): Promise<unknown> {
     return this.#http.json('POST', portsPath(ref), { body: { ports }, unversioned: true })
   }

@@ -2,6 +2,7 @@
 import { mkdirSync, readFileSync } from 'node:fs'
 import { basename } from 'node:path'
 import { clusterRoutes } from '../api/routes/cluster.ts'
+import { wireRoutes } from '../api/routes/wires.ts'
 import type { ApiServer } from '../api/server.ts'
 import { createApiServer } from '../api/server.ts'
 import { cidrOverlaps, parseCidr } from '../base/address.ts'
@@ -179,14 +180,18 @@ async function build(
     records: store,
     clock,
     log,
+    rng,
     host: { subnetsInUse: hostUse, hasLink: (name) => rtnl.link(name) !== undefined },
     controller: () => controller,
+    cluster: () => cluster?.findAuthority?.('overlay', 'default'),
   })
   // networks of plugins that are away now are still what they were
   plugins.adopt(
     store.list<{ driver: string; ipamDriver: string }>('network/').flatMap(([, { driver, ipamDriver }]) => [driver, ipamDriver]),
   )
-  const lan = openLan({ store, rtnl, reactor, clock, rng, log, crashing, controller: () => controller })
+  // images, root file systems, volumes, containers and wires ask each other who uses what; the arrows are tied here
+  const late: { containers?: Containers } = {}
+  const lan = openLan({ store, rtnl, reactor, clock, rng, log, crashing, controller: () => controller, containers: () => late.containers })
   done.push(() => lan.close())
   const cluster = openCluster({
     flags: config.cluster,
@@ -223,8 +228,6 @@ async function build(
 
   controller.onEvent((event) => publishNetworkEvent(event))
   const layers = new LayerStore(config.dataRoot)
-  // images, root file systems, volumes and containers ask each other who uses what; the arrows are tied here
-  const late: { containers?: Containers } = {}
   const allContainers = () => late.containers?.list() ?? []
   const images: Images = new Images({
     store,
@@ -288,6 +291,7 @@ async function build(
   await rootfs.restore(live)
   await volumes.restore((message, fields) => log.warn(message, fields))
   await images.restore()
+  await lan.begin(events)
 
   const repairs: unknown[] = []
   controller.onRepair((event) => {
@@ -328,7 +332,7 @@ async function build(
     veth: () => vethRows({ controller, containers, rtnl }),
     doctor: () => doctor(config, foreign, conflicts(controller, rtnl)),
     debugState: () => ({ store: dump(store), repairs: repairs.slice() }),
-    extensions: clusterRoutes(() => cluster?.service),
+    extensions: [...clusterRoutes(() => cluster?.service), ...wireRoutes(lan.wires)],
   })
   const cni = new Cni({ controller, kernel: new KernelForCni(rtnl), clock, log, lingerMs: mode.once ? 0 : CNI_LINGER_MS })
   return {
@@ -346,6 +350,7 @@ async function build(
       const idle = controller.registry.all().every((record) => record.mode === 'host')
       if (idle) {
         await controller.removeEverything()
+        await lan.wires.unplugAll()
         foreign.removeAccept()
       } else log.info('containers go on; `causeway up` takes them up again', { sandboxes: controller.registry.all().length })
       await controller.close()
