@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { parseIpPrefix } from '../base/address.ts'
-import type { Address, Link } from '../model/kernel-state.ts'
+import { type Cidr, type Ip, type Mac, parseIpPrefix } from '../base/address.ts'
+import type { Address, Link, Neighbour, Route } from '../model/kernel-state.ts'
 import { nothingObserved, type Observed, planLink } from './links.ts'
 import type { WantedLink } from './wanted.ts'
 
@@ -57,4 +57,43 @@ test('links: a foreign address on our bridge goes, on an adopted bridge it stays
 })
 test('links: a link of another kind with our name is replaced', () => {
   assert.deepEqual(ops(observe({ ...healthy, kind: 'veth' })), ['link.delete', 'link.add', 'addr.replace', 'link.set'])
+})
+
+const vlan: WantedLink = {
+  spec: { name: 'eth0.50', kind: 'vlan', parent: 'eth0', vlanId: 50, up: true, alias: 'causeway:parent:eth0.50' },
+  addresses: [],
+  sysctls: [],
+  madeWhenMissing: true,
+}
+
+test('links: one that is made when missing is left as it is when somebody else has it, whatever it looks like', () => {
+  assert.deepEqual(
+    planLink(vlan, nothingObserved).steps.map((s) => s.op),
+    ['link.add', 'link.set'],
+  )
+  const theirs: Link = { ...healthy, name: 'eth0.50', kind: 'bridge', up: false, alias: '' }
+  assert.deepEqual(planLink(vlan, observe(theirs, [])).steps, [])
+  const ours: Link = { ...theirs, kind: 'vlan', alias: 'causeway:parent:eth0.50' }
+  assert.deepEqual(planLink(vlan, observe(ours, [])).steps, [{ op: 'link.set', dev: 'eth0.50', set: { up: true } }])
+})
+
+test('links: named routes and neighbours are set, and what somebody added beside them goes', () => {
+  const route = (ip: string): Route => ({ family: 4, dst: `${ip}/32` as Cidr, dev: 'br0', src: '10.1.0.1' as Ip, protocol: 'static' })
+  const neigh = (ip: string): Neighbour => ({ dev: 'br0', ip: ip as Ip, mac: '02:00:00:00:00:01' as Mac, state: 'permanent' })
+  const shim: WantedLink = { ...want, routes: [route('10.1.0.5')], neighbours: [neigh('10.1.0.5')] }
+  const kernel: Route = { family: 4, dst: '10.1.0.0/16' as Cidr, dev: 'br0', protocol: 'kernel' }
+  const plan = (routes: Route[], neighbours: Neighbour[]) =>
+    planLink(shim, { ...observe(healthy), routesOf: () => [kernel, ...routes], neighboursOf: () => neighbours }).steps
+  assert.deepEqual(plan([route('10.1.0.5')], [neigh('10.1.0.5')]), [])
+  assert.deepEqual(plan([route('10.1.0.6')], [neigh('10.1.0.6')]), [
+    { op: 'route.replace', route: route('10.1.0.5') },
+    { op: 'route.delete', route: route('10.1.0.6') },
+    { op: 'neigh.replace', neigh: neigh('10.1.0.5') },
+    { op: 'neigh.delete', neigh: neigh('10.1.0.6') },
+  ])
+  // from nothing: after the link is up, because a route needs that
+  assert.deepEqual(
+    planLink(shim, nothingObserved).steps.map((s) => s.op),
+    ['link.add', 'addr.replace', 'link.set', 'route.replace', 'neigh.replace'],
+  )
 })
