@@ -13,7 +13,7 @@ import { openRtnl } from '../../src/kernel/rtnl.ts'
 import type { Rtnl } from '../../src/kernel/types.ts'
 import type { Network } from '../../src/model/network.ts'
 import type { Finding } from '../../src/plan/links.ts'
-import { closeNetns, createNetns, inNetns, openNetns, removeNetns } from '../../src/sys/netns.ts'
+import { closeNetns, createNetns, inNetns, type Netns, openNetns, removeNetns } from '../../src/sys/netns.ts'
 import type { Reactor } from '../../src/sys/reactor.ts'
 import { writeSysctl } from '../../src/sys/sysctl.ts'
 import type { Ran } from '../../testkit/engine-lab.ts'
@@ -42,6 +42,7 @@ export interface MembersOptions {
   readonly segments?: readonly OverlaySegment[]
   readonly ipv6Underlay?: boolean
   readonly port?: number
+  readonly isRouted?: boolean
   readonly reactor?: Reactor
   readonly networkId?: string
 }
@@ -51,6 +52,7 @@ export class Members {
   readonly dir = mkdtempSync('/tmp/causeway-overlay-')
   readonly #net: LabNet
   readonly #rtnls: Rtnl[] = []
+  readonly #netns: Netns[] = []
   readonly sandboxes: OverlaySandboxes[] = []
   readonly repairs: Finding[] = []
   readonly #options: MembersOptions
@@ -64,7 +66,7 @@ export class Members {
     net.hosts.forEach((host, i) => {
       const ns = openNetns(host.netns)
       const rtnl = openRtnl(ns)
-      closeNetns(ns)
+      this.#netns.push(ns)
       this.#rtnls.push(rtnl)
       this.sandboxes.push(this.open(i))
     })
@@ -80,6 +82,7 @@ export class Members {
     return new OverlaySandboxes({
       netnsDir: `${this.dir}/${i}`,
       rtnl: this.#rtnls[i] as Rtnl,
+      hostNetns: this.#netns[i] as Netns,
       clock: systemClock,
       log: process.env['DEBUG'] ? { ...silentLogger, warn: console.error, error: console.error } : silentLogger,
       ...(reactor === undefined ? {} : { reactor }),
@@ -103,6 +106,7 @@ export class Members {
       vtep: this.vteps(i)[this.#options.ipv6Underlay ? 1 : 0] as Ip,
       port: this.#options.port ?? VXLAN_PORT,
       hostId: `h${i}`,
+      ...(this.#options.isRouted ? { isRouted: true } : {}),
     }
   }
 
@@ -210,6 +214,7 @@ export class Members {
       await sandboxes.close()
     }
     for (const rtnl of this.#rtnls) rtnl.close()
+    for (const ns of this.#netns) closeNetns(ns)
     rmSync(this.dir, { recursive: true, force: true })
   }
 }

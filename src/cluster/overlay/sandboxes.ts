@@ -11,9 +11,10 @@ import { type OverlayEndpoint, type OverlayFacts, overlayWanted, portAlias } fro
 import type { Rtnl } from '../../kernel/types.ts'
 import { type KernelEvent, type KernelWatch, watchKernel } from '../../kernel/watch.ts'
 import type { Finding } from '../../plan/links.ts'
-import { removeNetns } from '../../sys/netns.ts'
+import { type Netns, removeNetns } from '../../sys/netns.ts'
 import type { Reactor } from '../../sys/reactor.ts'
 import { OverlayNamespace } from './namespace.ts'
+import { removeRouted, removeRoutedStrangers, repairRouted, routedEntries } from './routed.ts'
 
 /** After a notice of the kernel; notices come in bursts, our own changes' echoes among them. */
 const SETTLE_MS = 30
@@ -34,6 +35,8 @@ export interface OverlaySandboxesOptions {
   readonly netnsDir: string
   /** The namespace in which the tunnels' packets travel. */
   readonly rtnl: Rtnl
+  /** That namespace, when it is not this process's own. */
+  readonly hostNetns?: Netns
   /** Absent: nothing is watched, repairs happen when {@link OverlaySandboxes.reconcile} is called. */
   readonly reactor?: Reactor
   readonly clock: Clock
@@ -113,6 +116,7 @@ export class OverlaySandboxes {
   /** Members as the kernel has them, empty for a network without a namespace here. */
   kernelEntries(networkId: string): OverlayKernelEntry[] {
     const sandbox = this.#open.get(networkId)
+    if (sandbox?.facts.isRouted) return routedEntries(this.#options.rtnl, sandbox.namespace, sandbox.facts, sandbox.endpoints)
     return sandbox === undefined ? [] : overlayKernelEntries(sandbox.facts, sandbox.endpoints, sandbox.namespace.observe())
   }
 
@@ -124,13 +128,15 @@ export class OverlaySandboxes {
       sandbox.pendingLook?.()
       sandbox.watch?.close()
       sandbox.namespace.close()
+      if (sandbox.facts.isRouted) removeRouted(this.#options.rtnl, sandbox.facts)
     }
     return this.#leave(this.pathOf(networkId))
   }
 
   /** Takes away the namespaces of networks that are not in `keep`: leftovers of a crash. */
   async removeStrangers(keep: Iterable<string>): Promise<void> {
-    const { netnsDir, log } = this.#options
+    const { netnsDir, log, rtnl } = this.#options
+    removeRoutedStrangers(rtnl, new Set([...keep, ...this.#open.keys()]))
     if (!existsSync(netnsDir)) return
     const known = new Set([...keep, ...this.#open.keys()].map(overlayNamespaceName))
     const strangers = readdirSync(netnsDir).filter((name) => /^1-[0-9a-f]{10}$/.test(name) && !known.has(name))
@@ -180,7 +186,7 @@ export class OverlaySandboxes {
     const want = overlayWanted(facts, endpoints)
     const problems = want.problems.join('; ')
     if (problems !== '' && problems !== sandbox.problems) log.warn('overlay members that cannot be reached', { problems })
-    sandbox.problems = problems
+    if (!facts.isRouted) sandbox.problems = problems
     const lostFile = namespace.ensureFile() ? [{ subject: namespace.path, wrong: 'the namespace had no file' }] : []
     const have = namespace.observe()
     for (const link of have.links()) for (const [id] of promised) if (link.alias === portAlias(id)) promised.delete(id)
@@ -191,7 +197,16 @@ export class OverlaySandboxes {
       } catch (error) {
         throw explained(error, facts)
       }
-    return [...lostFile, ...plan.findings]
+    return [...lostFile, ...plan.findings, ...(facts.isRouted ? this.#repairRoutes(sandbox) : [])]
+  }
+
+  #repairRoutes(sandbox: Sandbox): readonly Finding[] {
+    const { rtnl, log, hostNetns } = this.#options
+    const { findings, problems } = repairRouted(rtnl, sandbox.namespace, sandbox.facts, sandbox.endpoints, hostNetns)
+    const text = problems.join('; ')
+    if (text !== '' && text !== sandbox.problems) log.warn('overlay members that cannot be reached', { problems: text })
+    sandbox.problems = text
+    return findings
   }
 
   #see(networkId: string, events: readonly KernelEvent[]): void {

@@ -4,6 +4,7 @@ import { parseCidr, parseIp, parseMac } from '../../base/address.ts'
 import { hasCode } from '../../base/errors.ts'
 import { insideMtu, parseOverlayConfig, segmentCount, segmentsOf } from './config.ts'
 import { isEmptyPlan, planOverlay } from './plan.ts'
+import { planRouted, routedWanted } from './routed.ts'
 import { type OverlayEndpoint, type OverlayFacts, overlayMac, overlayWanted } from './wanted.ts'
 
 const MTU = 'com.docker.network.driver.mtu'
@@ -118,6 +119,21 @@ test('entries: a host without a tunnel end of our family is named and left out',
   const want = overlayWanted(facts, [endpoint(3, 'two', 'fd00::2')])
   assert.deepEqual(want.fdb, [])
   assert.match(want.problems.join(), /^endpoint 3 on host two has no IPv4 tunnel end \(fd00::2\), this host has 192\.0\.2\.1$/)
+})
+
+test('routed mode: routes by the hosts’ addresses, to the own containers by the link; a host behind a router is named', () => {
+  const members = [endpoint(2, 'one', '192.0.2.1'), endpoint(3, 'two', '192.0.2.2'), endpoint(4, 'far', '198.51.100.9')]
+  const want = routedWanted({ ...facts, isRouted: true }, members, (ip) => ip.startsWith('192.0.2.'))
+  assert.deepEqual(
+    want.host.routes.map((r) => `${r.dst} ${r.gateway} ${r.dev ?? ''}`),
+    ['10.0.0.2/32 169.254.77.2 gw-aaaaaaaaaa', '10.0.0.3/32 192.0.2.2 '],
+  )
+  assert.deepEqual(
+    want.inside.routes.map((r) => `${r.dst} ${r.gateway} ${r.dev}`),
+    ['10.0.0.3/32 169.254.77.1 up0'],
+  )
+  assert.deepEqual(want.problems, ['host far (198.51.100.9) is behind a router: mode host-gw needs hosts on one link, use mode vxlan'])
+  assert.deepEqual(planRouted(want.host, want.host), { steps: [], findings: [] })
 })
 
 test('gateways have the same address on every host and MACs of their own, which stay', () => {

@@ -61,6 +61,8 @@ export const overlayDriver: Driver = {
   validate(draft: NetworkDraft): void {
     const config = parseOverlayConfig(draft.options)
     if (!draft.enableIpv4 && !draft.enableIpv6) throw new NetError('invalid', 'IPv4 or IPv6 must be enabled')
+    if (config.mode === 'host-gw' && draft.enableIpv6)
+      throw new NetError('invalid', 'overlay mode "host-gw" is for IPv4 only: leave --ipv6 out, or use mode=vxlan')
     const subnets = draft.subnets.flatMap(({ subnet }) => (subnet === undefined ? [] : [{ subnet }]))
     const needed = segmentCount(subnets)
     if (config.vnis.length > 0 && config.vnis.length < needed)

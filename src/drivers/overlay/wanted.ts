@@ -27,6 +27,8 @@ export interface OverlayFacts {
   readonly port: number
   /** Makes the gateways' MACs differ from host to host. */
   readonly hostId: string
+  /** No tunnels: plain routes between the hosts (`routed.ts`). */
+  readonly isRouted?: boolean
 }
 
 /** A member of the network, on any host. */
@@ -81,7 +83,7 @@ export function overlayMac(ipv4: Ip): Mac {
 }
 
 /** The same for the same text: unicast, locally administered. FNV-1a, twice for 40 bits. */
-function stableMac(text: string): Mac {
+export function stableMac(text: string): Mac {
   const hash = (seed: number) => {
     let h = seed
     for (let i = 0; i < text.length; i++) h = Math.imul(h ^ text.charCodeAt(i), 0x01000193)
@@ -132,6 +134,7 @@ export function overlayWanted(facts: OverlayFacts, endpoints: readonly OverlayEn
       sysctls: [],
     }),
   )
+  if (facts.isRouted) return { bridges, tunnels: [], ...entries(facts, endpoints), neighbours: [], fdb: [], problems: [] }
   return { bridges, tunnels, ...entries(facts, endpoints) }
 }
 
