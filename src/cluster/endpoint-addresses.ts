@@ -1,6 +1,7 @@
 /** Which addresses a new endpoint tries for (pure but for chance). Whether it gets them, the transaction says. */
 import { cidrContains, familyOf, type Ip, parseIp } from '../base/address.ts'
 import { NetError } from '../base/errors.ts'
+import { OPTION } from '../drivers/options.ts'
 import type { EndpointSettings } from '../model/endpoint.ts'
 import type { Network } from '../model/network.ts'
 import { isReservedAddress, lowestAddress, poolWith } from './choose.ts'
@@ -10,7 +11,7 @@ import type { ClusterSubnet } from './model.ts'
 export function checkAskedAddresses(network: Network, settings: EndpointSettings): void {
   for (const text of [settings.ipv4, settings.ipv6]) {
     if (!text) continue
-    if (network.data?.['userSubnets'] !== true)
+    if (network.data?.['userSubnets'] !== true && settings.driverOpts?.[OPTION.addressGiven] !== 'true')
       throw new NetError('invalid', 'user specified IP address is supported only when connecting to networks with user configured subnets')
     const ip = parseIp(text)
     if (poolWith(network.pools, ip) < 0)

@@ -27,6 +27,8 @@ export const OPTION = {
   internal: `${DOCKER}internal`,
   endpointIfname: `${DOCKER}endpoint.ifname`,
   endpointSysctls: `${DOCKER}endpoint.sysctls`,
+  /** Ours: `true` says that another engine's IPAM chose the endpoint's address, not a person. */
+  addressGiven: 'causeway.address_given',
   /** Ours: `false` lets containers of the network send from any address (routers, VPN gateways, nested bridges). */
   sourceGuard: 'causeway.source_guard',
   /** Ours, of an endpoint: which default routes may lead over it (`true`, `false`, `ipv4`, `ipv6`); it can be the gateway for published ports all the same. */

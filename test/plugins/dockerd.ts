@@ -1,6 +1,6 @@
 /**
  * A real Docker Engine of Debian's packages (docker.io 20.10 with its containerd), unpacked and never installed, in the namespaces of the
- * caller (call `isolate()` before, and have a /run of your own) or in a network namespace of its own.
+ * caller (call `isolate()` before, and have a /run of your own) or on a host of lab-net.ts.
  */
 import { type ChildProcess, execFile, spawn, spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
@@ -50,15 +50,15 @@ export interface Dockerd {
   close(): Promise<void>
 }
 
-/** Starts it and gives it busybox:latest. `netns` is a name of ip-netns, without one the caller's own namespace is used. */
-export async function startDockerd(root: string, netns = ''): Promise<Dockerd> {
+/** Starts it and gives it busybox:latest. `enter`: argv that runs a command where it shall live, else in the caller's own namespaces. */
+export async function startDockerd(root: string, enter: (...argv: string[]) => string[] = (...argv) => argv): Promise<Dockerd> {
   const dir = mkdtempSync(join(tmpdir(), 'causeway-dockerd-'))
   const socket = `${dir}/docker.sock`
   const env = { ...process.env, PATH: `${root}/usr/sbin:${root}/usr/bin:${process.env['PATH']}`, DOCKER_CONFIG: `${dir}/config` }
   const log = openSync(join(dir, 'log'), 'a')
   const children: ChildProcess[] = []
   const start = (argv: string[]): ChildProcess => {
-    const [program = '', ...args] = netns === '' ? argv : ['ip', 'netns', 'exec', netns, ...argv]
+    const [program = '', ...args] = enter(...argv)
     const child = spawn(program, args, { env, stdio: ['ignore', log, log] })
     children.push(child)
     return child

@@ -1,24 +1,24 @@
 /**
- * Causeway as a plugin of Docker Engines: the drivers `causeway` (bridge, with Causeway's firewall, and IPAM) and `causeway-macvlan`,
- * each at a socket of its name. See docs/plugins.md.
+ * Causeway as a plugin of Docker Engines: the drivers `causeway` (bridge, with Causeway's firewall, and IPAM), `causeway-overlay` and
+ * `causeway-macvlan`, each at a socket of its name. See docs/plugins.md.
  */
 import { rmSync } from 'node:fs'
 import type { Server } from 'node:http'
-import type { Clock, Logger } from '../../base/ports.ts'
+import type { Clock, Logger, Rng } from '../../base/ports.ts'
 import type { Authority } from '../../drivers/authority.ts'
 import type { NetworkController } from '../../engine/types.ts'
 import type { Network } from '../../model/network.ts'
 import { DOCKER_IPAM, DockerAddresses } from './docker-addresses.ts'
 import { PluginIpam } from './ipam.ts'
 import { type DriverFlavour, PluginNetworkDriver } from './network-driver.ts'
+import { OverlayAddresses } from './overlay-addresses.ts'
+import { OverlayNetworks } from './overlay-networks.ts'
 import type { HostView, Records, SubnetSpace } from './ports.ts'
 import { listenPlugin, type PluginFace } from './server.ts'
 
-/** Names under which Docker finds us: never plugins of somebody else's to ourselves. */
-export const PLUGIN_NAMES = ['causeway', 'causeway-macvlan', 'causeway-overlay'] as const
-
 const FLAVOURS: Readonly<Record<string, DriverFlavour>> = {
   causeway: { driver: 'bridge', ipamDriver: DOCKER_IPAM, usesGatewayBridge: false },
+  'causeway-overlay': { driver: 'overlay', ipamDriver: 'default', usesGatewayBridge: true },
   'causeway-macvlan': { driver: 'macvlan', ipamDriver: DOCKER_IPAM, usesGatewayBridge: false },
 }
 
@@ -28,7 +28,10 @@ export interface DockerPluginParts {
   readonly clock: Clock
   readonly log: Logger
   readonly host: HostView
+  readonly rng: Rng
   readonly controller: () => NetworkController
+  /** The cluster's authority over overlay networks, when there is a cluster. */
+  readonly cluster: () => Authority | undefined
 }
 
 export interface DockerPlugin {
@@ -68,9 +71,14 @@ export function createDockerPlugin(parts: DockerPluginParts): DockerPlugin {
     findAuthority: (_driver, ipamDriver) => (ipamDriver === DOCKER_IPAM ? addresses : undefined),
 
     async listen(dir) {
+      const controller = parts.controller()
+      const overlay = {
+        networks: new OverlayNetworks(controller, records),
+        addresses: new OverlayAddresses(controller, parts.cluster, parts.rng),
+      }
       for (const [name, flavour] of Object.entries(FLAVOURS)) {
-        const network = new PluginNetworkDriver({ controller: parts.controller(), flavour, host })
-        const face: PluginFace = name === 'causeway' ? { network, ipam } : { network }
+        const network = new PluginNetworkDriver({ controller, flavour, host, ...(flavour.driver === 'overlay' ? { overlay } : {}) })
+        const face: PluginFace = name === 'causeway' ? { network, ipam, overlay: overlay.addresses } : { network }
         const path = `${dir}/${name}.sock`
         open.push({ server: await listenPlugin(path, face, log), path })
       }

@@ -22,6 +22,8 @@ import type { NetworkController } from '../../engine/types.ts'
 import type { EndpointInfo, PortRequest, Proto, SandboxInfo } from '../../model/endpoint.ts'
 import type { Network, NetworkSpec } from '../../model/network.ts'
 import { badCall } from './errors.ts'
+import type { OverlayAddresses } from './overlay-addresses.ts'
+import type { OverlayNetworks } from './overlay-networks.ts'
 import type { HostView } from './ports.ts'
 
 /** Label of networks that belong to a Docker Engine: its own id of the network. */
@@ -37,8 +39,15 @@ export interface DriverFlavour {
   readonly usesGatewayBridge: boolean
 }
 
+/** What the overlay has besides: networks that others make too, and addresses that the cluster gives. */
+export interface OverlayParts {
+  readonly networks: OverlayNetworks
+  readonly addresses: OverlayAddresses
+}
+
 export interface PluginDriverParts {
   readonly controller: NetworkController
+  readonly overlay?: OverlayParts
   readonly flavour: DriverFlavour
   readonly host: HostView
 }
@@ -47,8 +56,10 @@ export class PluginNetworkDriver {
   readonly #controller: NetworkController
   readonly #flavour: DriverFlavour
   readonly #host: HostView
+  readonly #overlay: OverlayParts | undefined
 
-  constructor({ controller, flavour, host }: PluginDriverParts) {
+  constructor({ controller, flavour, host, overlay }: PluginDriverParts) {
+    this.#overlay = overlay
     this.#controller = controller
     this.#flavour = flavour
     this.#host = host
@@ -62,11 +73,17 @@ export class PluginNetworkDriver {
   async createNetwork(request: Partial<CreateNetworkRequest>): Promise<object> {
     const id = required(request.NetworkID, 'NetworkDriver.CreateNetwork', 'NetworkID')
     if (this.#find(id)) return {} // asked again after a lost answer
-    await this.#controller.createNetwork(networkSpec(id, request, this.#flavour))
+    const spec = networkSpec(id, request, this.#flavour)
+    if (this.#overlay) await this.#overlay.networks.join(id, request, spec)
+    else await this.#controller.createNetwork(spec)
     return {}
   }
 
   async deleteNetwork(id: string): Promise<object> {
+    if (this.#overlay) {
+      await this.#overlay.networks.leave(id)
+      return {}
+    }
     const network = this.#find(id)
     if (network === undefined) return {}
     // endpoints that Docker forgot to delete, because it was killed, are not in the way
@@ -115,8 +132,9 @@ export class PluginNetworkDriver {
     }
     return {
       InterfaceName: { SrcName: info?.ifname ?? '', DstPrefix: network.options[OPTION.ifacePrefix] || 'eth' },
-      Gateway: info?.gateway4 ?? '',
-      GatewayIPv6: info?.gateway6 ?? '',
+      // an overlay's way out is Docker's own docker_gwbridge
+      Gateway: this.#flavour.usesGatewayBridge ? '' : (info?.gateway4 ?? ''),
+      GatewayIPv6: this.#flavour.usesGatewayBridge ? '' : (info?.gateway6 ?? ''),
       DisableGatewayService: !this.#flavour.usesGatewayBridge || network.internal,
     }
   }
@@ -144,6 +162,7 @@ export class PluginNetworkDriver {
   }
 
   #find(dockerId: string): Network | undefined {
+    if (this.#overlay) return this.#overlay.networks.find(dockerId)
     return this.#controller.listNetworks().find((network) => network.labels[DOCKER_NETWORK] === dockerId)
   }
 
@@ -157,6 +176,7 @@ export class PluginNetworkDriver {
   async #open(id: string, network: Network, given: NonNullable<CreateEndpointRequest['Interface']>): Promise<EndpointInfo | undefined> {
     const ipv4 = trySplitPrefix(given.Address ?? '')?.ip
     const ipv6 = trySplitPrefix(given.AddressIPv6 ?? '')?.ip
+    for (const ip of [ipv4, ipv6]) if (ip !== undefined) await this.#overlay?.addresses.handOver(network.id, ip)
     const mac = tryParseMac(given.MacAddress ?? '') ?? macOf(ipv4)
     const sandbox = await this.#controller.openSandbox({
       containerId: id,
@@ -171,7 +191,7 @@ export class PluginNetworkDriver {
             ...(ipv4 ? { ipv4 } : {}),
             ...(ipv6 ? { ipv6 } : {}),
             ...(mac ? { mac } : {}),
-            driverOpts: { [OPTION.endpointIfname]: lentName(id) },
+            driverOpts: { [OPTION.endpointIfname]: lentName(id), [OPTION.addressGiven]: 'true' },
           },
         },
       ],

@@ -8,6 +8,7 @@ import { IPAM_DRIVER, NETWORK_DRIVER } from '../../drivers/remote/protocol.ts'
 import { badCall, errorAnswer } from './errors.ts'
 import type { PluginIpam } from './ipam.ts'
 import type { PluginNetworkDriver } from './network-driver.ts'
+import { OverlayAddresses } from './overlay-addresses.ts'
 
 const MOST_BYTES = 1 << 20
 const CONTENT_TYPE = 'application/vnd.docker.plugins.v1.2+json'
@@ -18,9 +19,11 @@ type Method = (body: any) => unknown
 export interface PluginFace {
   readonly network?: PluginNetworkDriver
   readonly ipam?: PluginIpam
+  /** Pools of overlay networks: asked first. */
+  readonly overlay?: OverlayAddresses
 }
 
-function methodsOf({ network, ipam }: PluginFace): Map<string, Method> {
+function methodsOf({ network, ipam, overlay }: PluginFace): Map<string, Method> {
   const implemented = [...(network ? [NETWORK_DRIVER] : []), ...(ipam ? [IPAM_DRIVER] : [])]
   const methods: [string, Method][] = [['Plugin.Activate', () => ({ Implements: implemented })]]
   const add = (face: string, table: Readonly<Record<string, Method>>) => {
@@ -47,10 +50,13 @@ function methodsOf({ network, ipam }: PluginFace): Map<string, Method> {
     add(IPAM_DRIVER, {
       GetCapabilities: () => ipam.capabilities(),
       GetDefaultAddressSpaces: () => ipam.addressSpaces(),
-      RequestPool: (body) => ipam.requestPool(body),
+      RequestPool: async (body) => (await overlay?.requestPool(body)) ?? ipam.requestPool(body),
       ReleasePool: (body) => ipam.releasePool(String(body.PoolID ?? '')),
-      RequestAddress: (body) => ipam.requestAddress(body),
-      ReleaseAddress: (body) => ipam.releaseAddress(String(body.PoolID ?? ''), String(body.Address ?? '')),
+      RequestAddress: (body) => (OverlayAddresses.isPool(body.PoolID) ? overlay?.requestAddress(body) : ipam.requestAddress(body)),
+      ReleaseAddress: (body) =>
+        OverlayAddresses.isPool(body.PoolID)
+          ? overlay?.releaseAddress(body.PoolID, String(body.Address ?? ''))
+          : ipam.releaseAddress(String(body.PoolID ?? ''), String(body.Address ?? '')),
     })
   return new Map(methods)
 }
