@@ -9,6 +9,7 @@ import { limitRate, rateOf } from '../kernel/qdisc.ts'
 import { openRtnl } from '../kernel/rtnl.ts'
 import type { Rtnl } from '../kernel/types.ts'
 import type { Link, Route } from '../model/kernel-state.ts'
+import { defaultRoutesIn } from '../sys/default-routes.ts'
 import { closeNetns, homeNetns, isNetnsMounted, type Netns, openNetns } from '../sys/netns.ts'
 import type { TokenBucket } from '../wire/tc-tbf.ts'
 
@@ -35,7 +36,7 @@ export class KernelForCni implements CniKernel {
   }
 
   defaultRoutes(path: string, families: readonly Family[]): Family[] {
-    return inside(path, (rtnl) => families.filter((family) => rtnl.routes({ family }).some((route) => route.dst === 'default')))
+    return withNetns(path, (ns) => defaultRoutesIn(ns, families))
   }
 
   addRoutes(path: string, ifname: string, routes: readonly CniRoute[]): void {

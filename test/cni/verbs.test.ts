@@ -141,6 +141,26 @@ describe('CNI verbs', () => {
     await del('h2', other, of)
   })
 
+  test('a default route that is there already stays, in each family by itself; isDefaultGateway insists', async () => {
+    const ns = lab.netns()
+    const foreign =
+      'ip link add foreign0 type veth peer name foreign1; ip addr add 192.0.2.2/24 dev foreign0; ip -6 addr add 2001:db8::2/64 dev foreign0 nodad'
+    await lab.inside(ns, `${foreign}; ip link set foreign1 up; ip link set foreign0 up; ip route add default via 192.0.2.1`)
+    const of = conf('dual', '', { ipam: { ranges: [[{ subnet: '10.86.0.0/24' }], [{ subnet: 'fd86::/64' }]] } })
+    const result = await lab.add('f1', ns, of)
+    assert.deepEqual(result.routes, [{ dst: '::/0', gw: 'fd86::1' }])
+    assert.match((await lab.inside(ns, 'ip route show default')).out, /^default via 192\.0\.2\.1/)
+    assert.match((await lab.inside(ns, 'ip -6 route show default')).out, /^default via fd86::1 dev eth0/)
+    const insists = conf('dual2', '', {
+      isDefaultGateway: true,
+      ipam: { ranges: [[{ subnet: '10.87.0.0/24' }], [{ subnet: 'fd87::/64' }]] },
+    })
+    await lab.add('f1', ns, insists, { ifname: 'eth1' })
+    assert.match((await lab.inside(ns, 'ip route show default')).out, /^default via 10\.87\.0\.1 dev eth1/)
+    await del('f1', ns, insists, 'eth1')
+    await del('f1', ns, of)
+  })
+
   test('ranges that are no subnets are filled in turn and their end is said', async () => {
     const of = conf('range', '', { ipam: { ranges: [[{ subnet: '10.74.0.0/24', rangeStart: '10.74.0.10', rangeEnd: '10.74.0.12' }]] } })
     const ns = lab.netns()
@@ -282,7 +302,7 @@ describe('CNI verbs', () => {
     assert.equal((await lab.sh('ip -o -4 addr show cni8')).out, '', 'isGateway: false gives the bridge no address')
     await del('l2', ns, changed)
     await until('the network is removed', async () => (await lab.api('GET', '/networks/life')).status === 404)
-    assert.equal((await lab.sh('ip link show cni8')).code, 1)
+    await until('its bridge has gone', async () => (await lab.sh('ip link show cni8')).code === 1)
   })
 
   test('a network of the engine is joined, and stays', async () => {
