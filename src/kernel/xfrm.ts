@@ -1,7 +1,6 @@
 /** IPsec associations and policies of one network namespace, over netlink. */
 import { parseIp } from '../base/address.ts'
 import { NetError } from '../base/errors.ts'
-import type { IpsecPolicy, IpsecState } from '../model/ipsec.ts'
 import { errnoName, kernelError } from '../sys/libc.ts'
 import { NetlinkSocket } from '../sys/netlink-socket.ts'
 import type { Netns } from '../sys/netns.ts'
@@ -9,6 +8,8 @@ import { type MessageWriter, NLM_F_CREATE, NLM_F_EXCL } from '../wire/netlink.ts
 import {
   decodePolicy,
   decodeState,
+  type IpsecPolicy,
+  type IpsecState,
   writePolicy,
   writePolicyId,
   writeState,

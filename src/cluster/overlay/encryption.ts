@@ -8,7 +8,7 @@ import { messageOf } from '../../base/errors.ts'
 import { hex } from '../../base/ids.ts'
 import type { Clock, Logger, Rng } from '../../base/ports.ts'
 import type { Xfrm } from '../../kernel/xfrm.ts'
-import type { IpsecState } from '../../model/ipsec.ts'
+import type { IpsecState } from '../../wire/xfrm.ts'
 import type { ClusterStore, StoreEntry, Watch } from '../store/types.ts'
 import {
   ENCRYPTED_VXLAN_PORT,

@@ -7,7 +7,7 @@
  */
 import { hkdfSync } from 'node:crypto'
 import { familyOf, type Ip } from '../../base/address.ts'
-import type { IpsecPolicy, IpsecState } from '../../model/ipsec.ts'
+import type { IpsecPolicy, IpsecState } from '../../wire/xfrm.ts'
 
 /** Encrypted networks have a UDP port of their own, so that policies need to know ports only. On the wire all of it is ESP. */
 export const ENCRYPTED_VXLAN_PORT = 4790
