@@ -18,6 +18,7 @@ let b: Member
 before(async () => {
   await initNetns()
   net = buildLabNet({ hosts: 3, flat: true })
+  for (const host of net.hosts) await host.sh('sysctl -qw net.ipv4.conf.eth0.forwarding=1') // the engine's part
   lab = new Members(net, { isRouted: true, mtu: 1500 })
   a = await lab.add(0, '10.0.0.2')
   b = await lab.add(1, '10.0.0.3')

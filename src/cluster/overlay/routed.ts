@@ -31,7 +31,7 @@ export function repairRouted(
     host.apply([{ op: 'link.add', link: { name, kind: 'veth', mac, mtu, alias, up: true, addrGenMode: 'none', peer } }])
     findings.push({ subject: name, wrong: outer === undefined ? 'link is missing' : 'link is not as wanted' })
   }
-  setSwitches(host, namespace, want.proxies, name, facts.vtep, hostNetns)
+  setSwitches(namespace, want.proxies, name, hostNetns)
   for (const [rtnl, side, dev, isOurs] of [
     [host, want.host, name, (r: Route) => isOfNetwork(facts, r)],
     [namespace.rtnl, want.inside, INNER_LINK, () => true],
@@ -78,10 +78,12 @@ export function removeRoutedStrangers(host: Rtnl, keep: ReadonlySet<string>): vo
   if (keep.size === 0) for (const route of ourRoutes(host)) quietly(() => host.apply([{ op: 'route.delete', route }]))
 }
 
-/** Forwarding where packets pass; the bridges answer ARP for containers elsewhere, at once instead of after a random pause. */
-function setSwitches(host: Rtnl, namespace: OverlayNamespace, bridges: readonly string[], link: string, vtep: Ip, netns?: Netns): void {
-  const underlay = host.addresses({ family: 4 }).find((a) => splitPrefix(a.address).ip === vtep)?.dev
-  for (const dev of [link, ...(underlay === undefined ? [] : [underlay])]) writeSysctl(`net/ipv4/conf/${dev}/forwarding`, '1', netns)
+/**
+ * The bridges answer ARP for containers elsewhere, at once instead of after a random pause. Forwarding on the host's own interfaces is the
+ * engine's matter: every such container is on docker_gwbridge too, which has it opened, and guarded against strangers.
+ */
+function setSwitches(namespace: OverlayNamespace, bridges: readonly string[], link: string, netns?: Netns): void {
+  writeSysctl(`net/ipv4/conf/${link}/forwarding`, '1', netns)
   for (const dev of bridges) {
     writeSysctl(`net/ipv4/conf/${dev}/proxy_arp`, '1', namespace.ns)
     writeSysctl(`net/ipv4/neigh/${dev}/proxy_delay`, '0', namespace.ns)

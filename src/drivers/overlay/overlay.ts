@@ -6,8 +6,10 @@ import { cidrContains, cidrRange, familyOf, type Ip, ipFromBigInt, ipPrefixOf, s
 import { NetError } from '../../base/errors.ts'
 import type { Address, Route } from '../../model/kernel-state.ts'
 import type { Network } from '../../model/network.ts'
-import type { Driver, EndpointFacts, EndpointWanted, NetworkDraft } from '../types.ts'
+import type { FirewallNetwork } from '../../plan/firewall/elements.ts'
+import type { Driver, EndpointFacts, EndpointWanted, NetworkDraft, NetworkWanted } from '../types.ts'
 import { insideMtu, parseOverlayConfig, segmentCount, segmentsOf } from './config.ts'
+import { hostLinkName } from './routed.ts'
 import { bridgeName, overlayMac, portAlias, segmentIndexOf } from './wanted.ts'
 
 /** What `cluster/overlay` says of an endpoint's place on this host, in the endpoint's data. */
@@ -63,6 +65,8 @@ export const overlayDriver: Driver = {
     if (!draft.enableIpv4 && !draft.enableIpv6) throw new NetError('invalid', 'IPv4 or IPv6 must be enabled')
     if (config.mode === 'host-gw' && draft.enableIpv6)
       throw new NetError('invalid', 'overlay mode "host-gw" is for IPv4 only: leave --ipv6 out, or use mode=vxlan')
+    if (config.mode === 'host-gw' && draft.internal)
+      throw new NetError('invalid', 'overlay mode "host-gw" cannot be internal: its packets are routed by the hosts, use mode=vxlan')
     const subnets = draft.subnets.flatMap(({ subnet }) => (subnet === undefined ? [] : [{ subnet }]))
     const needed = segmentCount(subnets)
     if (config.vnis.length > 0 && config.vnis.length < needed)
@@ -71,7 +75,21 @@ export const overlayDriver: Driver = {
 
   skipGateway: () => ({ ipv4: false, ipv6: false }),
 
-  networkWanted: () => ({ links: [] }),
+  networkWanted(network): NetworkWanted {
+    if (parseOverlayConfig(network.options).mode !== 'host-gw') return { links: [] }
+    const firewall: FirewallNetwork = {
+      id: network.id,
+      bridge: hostLinkName(network.id),
+      mode4: 'routed',
+      mode6: 'routed',
+      internal: false,
+      icc: true,
+      masquerade: false,
+      trusted: [],
+      isRoutedBetweenHosts: true,
+    }
+    return { links: [], firewall }
+  },
 
   endpointWanted(network, endpoint: EndpointFacts): EndpointWanted {
     const { place, link, mtu: given } = placeOf(endpoint)

@@ -21,6 +21,8 @@ export interface FirewallNetwork {
   readonly masquerade: boolean
   /** Part of the host's LAN: what is forwarded there is as free as on the host's own interfaces. */
   readonly isLan?: boolean
+  /** Its members are on other hosts too, by routes: what comes from the host's own interfaces may come in, other networks may not. */
+  readonly isRoutedBetweenHosts?: boolean
   /** The host's own addresses on this bridge. */
   readonly gateways?: readonly Ip[]
   /** Source address for what leaves, instead of the one of the outgoing interface. */
@@ -80,7 +82,7 @@ export function networkElements(n: FirewallNetwork): NftElement[] {
   const bridge = ifname(n.bridge)
   const pair = concat(bridge, bridge)
   const comment = `network ${n.id.slice(0, 12)}`
-  // published ports that are called from the LAN itself: the answer must come back through the host
+  // what is bridged there passes; published ports that are called from the LAN itself: the answer must come back through the host
   if (n.isLan) return [{ set: 'own', key: pair, comment }]
   const goto = (chain: string): NftVerdict => ({ goto: chain })
   const out: NftElement[] = [
@@ -89,7 +91,12 @@ export function networkElements(n: FirewallNetwork): NftElement[] {
     { set: 'from', key: bridge, verdict: goto(n.internal ? 'sealed_out' : 'ours'), comment },
     { set: 'into', key: bridge, verdict: goto(n.internal ? 'sealed_in' : 'ours'), comment },
     { set: 'pairs', key: pair, verdict: goto(n.icc ? 'pass' : 'closed'), comment },
-    { set: 'to4', key: bridge, verdict: goto(n.internal ? 'sealed_in' : INTO_MODE[n.mode4]), comment },
+    {
+      set: 'to4',
+      key: bridge,
+      verdict: goto(n.internal ? 'sealed_in' : n.isRoutedBetweenHosts ? 'to_members' : INTO_MODE[n.mode4]),
+      comment,
+    },
     { set: 'to6', key: bridge, verdict: goto(n.internal ? 'sealed_in' : INTO_MODE[n.mode6]), comment },
   ]
   for (const ip of new Set(n.gateways)) out.push({ set: `gateways${familyOf(ip)}`, key: address(ip), comment })

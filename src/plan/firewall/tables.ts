@@ -109,6 +109,8 @@ const INET_CHAINS: readonly Chain[] = [
     [
       'iifname vmap @from',
       'oifname vmap @into',
+      // With br_netfilter switched on, what is only bridged comes by here too: a LAN of the host's, with containers in it.
+      'iifname . oifname @own goto pass',
       // Interfaces on which we switched forwarding on: the host is no router for others because of us.
       `meta nfproto ipv4 iifname @opened4 ${drop('drop_uplinks')}`,
       `meta nfproto ipv6 iifname @opened6 ${drop('drop_uplinks')}`,
@@ -132,6 +134,8 @@ const INET_CHAINS: readonly Chain[] = [
   ['pass', '', [`meta mark set meta mark | 0x${MARK.toString(16)} accept`]],
   ['to_nat', '', ['ct status dnat jump published', `iifname @bridges ${drop('drop_isolation')}`, drop('drop_unpublished')]],
   ['to_open', '', ['goto pass']],
+  // routed between hosts: those come in by the underlay, networks of this host stay out
+  ['to_members', '', [`iifname @bridges ${drop('drop_isolation')}`, 'goto pass']],
   ['to_routed', '', ['meta l4proto { icmp, ipv6-icmp } goto pass', 'jump published', drop('drop_unpublished')]],
   ['trusted', '', ['jump published']],
   [
