@@ -96,6 +96,15 @@ export class Forwarding {
     for (const family of this.#families) if (!this.#isOurs(name) && !this.isGlobal(family)) this.#set(name, family, true)
   }
 
+  /** A host interface that we opened has gone. */
+  interfaceGone(name: string): void {
+    for (const family of [4, 6] as const) {
+      if (!this.#opened[family].delete(name)) continue
+      this.#setElements([], [openedElement(family, name)])
+      this.#store.remove(KEY.sysctls + forwardingOf(name, family))
+    }
+  }
+
   /** Somebody made the host a router for everybody: what we opened one by one is open anyway, and stays so when we go. */
   hostForwards(family: Family): void {
     if (this.isGlobal(family) && !this.#isOwnSwitch(family)) this.#forget(family)
@@ -137,8 +146,7 @@ export class Forwarding {
 
   /** Returns whether it had to be switched. */
   #set(dev: string, family: Family, remember: boolean): boolean {
-    // IPv6 routes per interface only since 6.17 (force_forwarding); before that there is the global switch alone
-    const path = family === 4 ? `net/ipv4/conf/${dev}/forwarding` : `net/ipv6/conf/${dev}/force_forwarding`
+    const path = forwardingOf(dev, family)
     try {
       const before = readSysctl(path)
       const known = this.#store.get(KEY.sysctls + path) !== undefined
@@ -201,3 +209,7 @@ export class Forwarding {
     this.#families.clear()
   }
 }
+
+/** IPv6 routes per interface only since 6.17 (force_forwarding); before that there is the global switch alone. */
+const forwardingOf = (dev: string, family: Family): string =>
+  family === 4 ? `net/ipv4/conf/${dev}/forwarding` : `net/ipv6/conf/${dev}/force_forwarding`

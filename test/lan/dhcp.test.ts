@@ -167,7 +167,7 @@ test('killed while a server is asked: nothing is left of the start', async () =>
 })
 
 test('short leases are renewed while the container runs, also by an engine that was killed and started again', async () => {
-  await udhcpd(6)
+  await udhcpd(4)
   await engine.run('short', { networks: ['lan'] })
   const { IPAddress } = await endpointOf('short', 'lan')
   assert.match(IPAddress, /^192\.168\.60\.15\d|160$/)
@@ -182,7 +182,7 @@ test('short leases are renewed while the container runs, also by an engine that 
 
 test('a server that gives another address: the container is attached anew, and everything says the new one', async () => {
   const old = (await endpointOf('short', 'lan')).IPAddress
-  await udhcpd(4, 170, 175)
+  await udhcpd(3, 170, 175)
   await eventually(
     'the container has an address of the new range',
     async () => /^192\.168\.60\.17\d$/.test((await endpointOf('short', 'lan')).IPAddress),
@@ -216,6 +216,22 @@ test('bridged NIC with addresses of the LAN: the host keeps its own, containers 
   await eventually('the lease is given back', () => readFileSync(LEASES, 'utf8').trim() === '')
   assert.match(sh('ip -4 -o addr show dev cwlan0'), /192\.168\.60\.5\/24/)
   assert.match(sh('ip route show default'), /via 192\.168\.60\.1 dev cwlan0/)
+})
+
+test('a bridge of the LAN that the host made itself: containers get leases, the bridge nothing of ours', async () => {
+  sh('ip link add cwbr0 type bridge && ip link set cwbr0 up && ip link set cwlan0 master cwbr0 && ip addr flush dev cwlan0')
+  sh('ip addr add 192.168.60.5/24 dev cwbr0 && ip route add default via 192.168.60.1')
+  const before = sh("ip -o addr show dev cwbr0 scope global | sed 's/ *valid_lft.*//'")
+  const made = await create('-d', 'bridge', '-o', 'com.docker.network.bridge.name=cwbr0', 'own-br')
+  assert.equal(made.code, 0, made.err)
+  await engine.run('web3', { networks: ['own-br'], cmd: ['httpd', '-f', '-h', '/etc'] })
+  const { IPAddress } = await endpointOf('web3', 'own-br')
+  assert.match(readFileSync(LEASES, 'utf8'), new RegExp(`${IPAddress} `))
+  assert.match(fromLan(`curl -s -m 3 http://${IPAddress}/hostname`), /^[0-9a-f]{12}$/)
+  assert.equal(sh("ip -o addr show dev cwbr0 scope global | sed 's/ *valid_lft.*//'"), before)
+  await engine.api('DELETE', '/containers/web3?force=1')
+  assert.equal((await engine.api('DELETE', '/networks/own-br')).status, 204)
+  assert.equal(sh("ip -o addr show dev cwbr0 scope global | sed 's/ *valid_lft.*//'"), before)
 })
 
 test('what cannot be is refused with the reason', async () => {

@@ -78,6 +78,11 @@ test('other networks of the host reach the LAN, and are published to it, as befo
   await lab.api('DELETE', '/containers/inner?force=1')
 })
 
+test('the host is no router for its LAN: what comes in by the bridge goes to containers only', async () => {
+  assert.match(sh('nft list set inet causeway opened4'), /"br-[0-9a-f]{12}"/)
+  assert.equal(sh('cat /proc/sys/net/ipv4/ip_forward'), '0')
+})
+
 test('a published port of a container in the LAN answers at the host too', async () => {
   await lab.run('both', {
     networks: ['lan'],
@@ -94,6 +99,13 @@ test('killed and started again: host and container are where they were', async (
   assert.match(fromLan('curl -s -m 3 http://10.10.126.128/hostname'), /^[0-9a-f]{12}$/)
   await lab.start()
   assert.equal(sh("ip -4 -o addr show | grep 10.10.126.101 | sed 's/ *valid_lft.*//'"), addresses)
+  // a move that stopped half way: the address is on both, the card no port yet
+  await lab.kill9()
+  sh('ip link set cwcard0 nomaster && ip addr add 10.10.126.101/24 dev cwcard0 && ip route add 10.77.0.0/16 via 10.10.126.1 dev cwcard0')
+  await lab.start()
+  assert.equal(sh("ip -4 -o addr show | grep 10.10.126.101 | sed 's/ *valid_lft.*//'"), addresses)
+  assert.match(sh('ip route show 10.77.0.0/16'), /dev br-/)
+  sh('ip route del 10.77.0.0/16')
   assert.match(fromLan('curl -s -m 3 http://10.10.126.128/hostname'), /^[0-9a-f]{12}$/)
 })
 
@@ -133,4 +145,5 @@ test('removed: everything is back on the card', async () => {
   assert.equal((await lab.api('DELETE', '/networks/lan')).status, 204)
   assert.equal(layer3(), before)
   assert.equal(fromLan('ping -c1 -W2 10.10.126.101 >/dev/null && echo yes'), 'yes')
+  assert.doesNotMatch(sh('nft list set inet causeway opened4'), /br-/)
 })

@@ -161,7 +161,7 @@ export class NicMove {
 
   /** Every step finds done what is done. */
   #moveToBridge({ nic, bridge, networkId }: NicRecord): void {
-    const { rtnl, state } = this.#parts
+    const { rtnl, state, store } = this.#parts
     const card = this.#link(nic)
     if (card === undefined) throw new NetError('not-found', `parent interface ${nic} does not exist`, { subject: nic })
     const mac = card.mac === '' ? {} : { mac: card.mac }
@@ -169,7 +169,8 @@ export class NicMove {
       rtnl.apply([{ op: 'link.add', link: { name: bridge, kind: 'bridge', mtu: card.mtu, ...mac, alias: `causeway:nic:${networkId}` } }])
     const there = this.#link(bridge) as Link
     if (!there.up) {
-      carrySysctls(nic, bridge)
+      // what the engine switched on for the card it switches on for the bridge itself, and guards it
+      carrySysctls(nic, bridge, (path) => store.get(`sysctl/${path}`) === undefined)
       rtnl.apply([{ op: 'link.set', dev: bridge, set: { up: true } }])
     }
     const addresses = state.addresses(nic)
@@ -245,10 +246,11 @@ function withLabelOf(address: AddressMessage, known: readonly AddressMessage[]):
   return label === undefined ? address : { ...address, label }
 }
 
-function carrySysctls(from: string, to: string): void {
+function carrySysctls(from: string, to: string, isHosts: (path: string) => boolean): void {
   for (const entry of CARRIED_SYSCTLS) {
     const [family, name] = entry.split(' ') as [string, string]
-    const value = tryReadSysctl(`net/${family}/conf/${from}/${name}`)
+    const path = `net/${family}/conf/${from}/${name}`
+    const value = isHosts(path) ? tryReadSysctl(path) : undefined
     if (value !== undefined) writeSysctl(`net/${family}/conf/${to}/${name}`, value)
   }
   // the card's addresses are in use already, and nobody else has the bridge's MAC
