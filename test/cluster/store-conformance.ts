@@ -337,6 +337,22 @@ export function storeConformance(name: string, lab: () => StoreLab): void {
     watch.close()
   })
 
+  it('more of others than one answer may have is read all the same', async (store, again) => {
+    const path = `t${folder}`
+    const value = new Uint8Array(MAX_VALUE_BYTES).fill(0x78)
+    await put(store, 'zz', 'ours')
+    for (let i = 0; i < 130; i++) await lab().rawPut(`${path}/causeway/many/${i}`, value)
+    const { entries } = await store.list('')
+    assert.equal(entries.length, 131)
+    assert.ok(entries.every(({ key, value: found }) => key === 'zz' || found.length === MAX_VALUE_BYTES))
+    const mirror = new Mirror()
+    const watch = again().watch('', mirror)
+    await deadline('snapshot', () => mirror.state.size === 131)
+    for (let i = 0; i < 130; i += 26) await store.txn({ deletes: Array.from({ length: 26 }, (_, n) => `many/${i + n}`) })
+    await deadline('they are gone', () => mirror.state.size === 1)
+    watch.close()
+  })
+
   it('counts what it asks', async (store) => {
     const before = store.counters()
     await put(store, 'a', '1')

@@ -33,16 +33,16 @@ export function opener(lab: () => Lab) {
   }
 }
 
-/** A plain request to a server, as any tool could make it; throws when it is refused. */
-export function plainRequest(endpoint: string, method: string, path: string, body: Uint8Array | string): Promise<string> {
+/** A request as any tool could make it; throws when it is refused. */
+function plainRequest(endpoint: string, path: string, body: string, headers: Record<string, string> = {}): Promise<string> {
   return new Promise((resolve, reject) => {
-    const req = request(`http://${endpoint}${path}`, { method, agent: false }, (res) => {
+    const req = request(`http://${endpoint}${path}`, { method: 'POST', agent: false, headers }, (res) => {
       const chunks: Buffer[] = []
       res.on('data', (chunk: Buffer) => chunks.push(chunk))
       res.on('end', () => {
         const text = Buffer.concat(chunks).toString()
         if ((res.statusCode ?? 0) < 300) resolve(text)
-        else reject(new Error(`${method} ${path}: ${res.statusCode} ${text}`))
+        else reject(new Error(`${path}: ${res.statusCode} ${text}`))
       })
     })
     req.on('error', reject)
@@ -50,11 +50,18 @@ export function plainRequest(endpoint: string, method: string, path: string, bod
   })
 }
 
-/** Puts any bytes into an etcd without TLS and users. Its keys begin with a slash. */
-export function rawPutThrough(lab: () => { readonly members: readonly { readonly endpoint: string; pid(): number }[] }) {
+interface EtcdToWrite extends Lab {
+  readonly members: readonly { readonly endpoint: string; pid(): number }[]
+}
+
+/** Puts any bytes into an etcd without TLS. Its keys begin with a slash. */
+export function rawPutThrough(lab: () => EtcdToWrite) {
   return async (key: string, value: Uint8Array): Promise<void> => {
-    const member = lab().members.find((m) => m.pid() !== 0)
+    const endpoint = lab().members.find((member) => member.pid() !== 0)?.endpoint ?? ''
+    const { 'kv.username': name, 'kv.password': password } = lab().storeOpts
+    const login = name === undefined ? '{}' : await plainRequest(endpoint, '/v3/auth/authenticate', JSON.stringify({ name, password }))
+    const { token } = JSON.parse(login) as { token?: string }
     const body = { key: Buffer.from(`/${key}`).toString('base64'), value: Buffer.from(value).toString('base64') }
-    await plainRequest(member?.endpoint as string, 'POST', '/v3/kv/put', JSON.stringify(body))
+    await plainRequest(endpoint, '/v3/kv/put', JSON.stringify(body), token === undefined ? {} : { authorization: token })
   }
 }

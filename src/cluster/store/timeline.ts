@@ -58,6 +58,7 @@ export function versionText(generation: number, revision: string): Version {
   return `${generation}.${revision}`
 }
 
-function integer(text: string | undefined): bigint {
-  return text !== undefined && /^\d+$/.test(text) ? BigInt(text) : 0n
+/** 0 for what is no number, whoever sent it. */
+export function integer(text: unknown): bigint {
+  return typeof text === 'string' && /^\d+$/.test(text) ? BigInt(text) : 0n
 }

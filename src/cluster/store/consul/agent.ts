@@ -78,22 +78,26 @@ export class ConsulAgent {
   }
 }
 
-export function parseAnswer<T>(text: string): T {
+/** An object or a list, of which nothing else is known. Throws {@link StoreFault} for anything else. */
+export function parseAnswer<T extends object>(text: string): T {
+  let value: unknown
   try {
-    return JSON.parse(text) as T
+    value = JSON.parse(text)
   } catch {
     throw new StoreFault('it does not answer as Consul does: not JSON', { sent: true })
   }
+  if (typeof value !== 'object' || value === null) throw new StoreFault('it does not answer as Consul does: no object', { sent: true })
+  return value as T
 }
 
 /** The entries of a listing that are ours, relative to `root`. */
 export function entriesOf(text: string, root: string, versionOf: (index: string) => Version): StoreEntry[] {
-  const found = parseAnswer<unknown>(text)
+  const found = parseAnswer<object>(text)
   if (!Array.isArray(found)) throw new StoreFault('it does not answer as Consul does: not a list', { sent: true })
   return found.flatMap((kv: KvEntry | null) => {
     const key = relativeKey(Buffer.from(String(kv?.Key ?? '')), root)
     // Consul has replaced what is not text already
     if (key === undefined || key === '' || key.includes('\ufffd')) return []
-    return [{ key, value: valueText(Buffer.from(kv?.Value ?? '', 'base64')), version: versionOf(String(kv?.ModifyIndex ?? 0)) }]
+    return [{ key, value: valueText(Buffer.from(String(kv?.Value ?? ''), 'base64')), version: versionOf(String(kv?.ModifyIndex ?? 0)) }]
   })
 }

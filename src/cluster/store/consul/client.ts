@@ -11,7 +11,7 @@ import type { Lease, Listing, StoreEntry, Txn, TxnResult, Watch, WatchHandlers }
 import { appliedAnyway } from '../unsure.ts'
 import type { StoreConfig, StoreMember } from '../url.ts'
 import type { WatchSteps } from '../watch-loop.ts'
-import { ConsulAgent, type ConsulAnswer, entriesOf, type KvEntry, parseAnswer } from './agent.ts'
+import { ConsulAgent, entriesOf, type KvEntry, parseAnswer } from './agent.ts'
 import { difference, type Position, WAIT_SECONDS, WAIT_TIMEOUT_MS } from './watch.ts'
 
 /** Single keys that are read at once when a listing is too large for one answer. */
@@ -58,7 +58,10 @@ export class ConsulStore extends RemoteStore {
       const answer = operations === undefined ? undefined : await this.#agent.ask(member, 'PUT', '/v1/txn', timeoutMs, operations)
       if (answer?.status === 200) {
         const versions = new Map<string, string>()
-        for (const { KV } of parseAnswer<TxnAnswer>(answer.text).Results ?? []) {
+        const { Results } = parseAnswer<TxnAnswer>(answer.text)
+        if (!Array.isArray(Results))
+          throw new StoreFault('it does not answer as Consul does: a transaction without results', { sent: true })
+        for (const { KV } of Results as NonNullable<TxnAnswer['Results']>) {
           const key = String(KV?.Key ?? '').slice(this.#root.length)
           versions.set(key, versionText(generation, String(KV?.ModifyIndex ?? 0)))
         }
@@ -90,11 +93,12 @@ export class ConsulStore extends RemoteStore {
     const asked = this.ports.clock.now()
     // no checks of the node: the agent that is asked may go, its lease stays with the others. No lock delay: a new life takes over at once
     const session = { Name: 'causeway', TTL: `${seconds}s`, LockDelay: '0s', Behavior: 'delete', NodeChecks: [] }
-    const created = await this.members.call('write', (member, timeoutMs) =>
-      this.#agent.ask(member, 'PUT', '/v1/session/create', timeoutMs, session),
-    )
-    const id = parseAnswer<{ ID?: string }>(created.text).ID
-    if (created.status !== 200 || id === undefined) throw this.members.unusable(new Error(`no session: ${created.text.slice(0, 200)}`))
+    const id = await this.members.call('write', async (member, timeoutMs) => {
+      const created = await this.#agent.ask(member, 'PUT', '/v1/session/create', timeoutMs, session)
+      const { ID } = parseAnswer<{ ID?: unknown }>(created.text)
+      if (created.status !== 200 || typeof ID !== 'string') throw new StoreFault('it does not answer as Consul does: no session')
+      return ID
+    })
     const put = (kind: CallKind, verb: string) =>
       this.members.call(kind, (member, timeoutMs) => this.#agent.ask(member, 'PUT', `/v1/session/${verb}/${id}`, timeoutMs))
     const renew = async () => (await put('background', 'renew')).status === 200
@@ -183,29 +187,27 @@ export class ConsulStore extends RemoteStore {
     checkPrefix(prefix)
     const { generation } = this.timeline.mark()
     const versionOf = (index: string) => versionText(generation, index)
-    const ask = (query: string) =>
+    const ask = <T>(query: string, parse: (text: string) => T[]) =>
       this.members.call(kind, async (member, timeoutMs) => {
-        const found = await this.#agent.ask(member, 'GET', this.#path(prefix, query), timeoutMs)
-        if (found.status === 404) await this.#checkRights(member, timeoutMs, prefix)
-        return found
+        const answer = await this.#agent.ask(member, 'GET', this.#path(prefix, query), timeoutMs)
+        if (answer.status === 200) return { index: answer.index, found: parse(answer.text) }
+        await this.#checkRights(member, timeoutMs, prefix)
+        return { index: answer.index, found: [] }
       })
-    let answer: ConsulAnswer
     try {
-      answer = await ask('recurse&consistent')
+      const { index, found } = await ask('recurse&consistent', (text) => entriesOf(text, this.#root, versionOf))
+      return { entries: found, revision: versionOf(index) }
     } catch (error) {
       if (!(error instanceof StoreFault) || !error.tooLarge) throw error
-      return this.#listOneByOne(
-        await ask('keys&consistent').catch((cause: Error) => Promise.reject(this.members.unusable(cause))),
-        generation,
-      )
     }
-    const entries = answer.status === 200 ? entriesOf(answer.text, this.#root, versionOf) : []
-    return { entries, revision: versionOf(answer.index) }
+    const keys = await ask('keys&consistent', (text) => parseAnswer<unknown[]>(text).map(String)).catch((error: Error) => {
+      throw error instanceof StoreFault ? this.members.unusable(error) : error
+    })
+    return { entries: await this.#readEach(keys.found), revision: versionOf(keys.index) }
   }
 
-  /** Somebody put more below our folder than one answer may have. The revision is that of the keys: a watch from it repeats what came later. */
-  async #listOneByOne(keys: ConsulAnswer, generation: number): Promise<Listing> {
-    const named = keys.status === 200 ? parseAnswer<string[]>(keys.text) : []
+  /** Somebody put more below our folder than one answer may have. A watch from the keys' revision repeats what was put after it. */
+  async #readEach(named: readonly string[]): Promise<StoreEntry[]> {
     const own = named
       .filter((key) => key.startsWith(this.#root) && key.length > this.#root.length)
       .map((key) => key.slice(this.#root.length))
@@ -214,7 +216,7 @@ export class ConsulStore extends RemoteStore {
       const reads = own.slice(i, i + READS_AT_ONCE).map((key) => this.members.call('background', (m, ms) => this.#read(m, ms, key)))
       for (const entry of await Promise.all(reads)) if (entry !== undefined) entries.push(entry)
     }
-    return { entries, revision: versionText(generation, keys.index) }
+    return entries
   }
 
   /** Consul leaves out of listings what the token may not read, so that "nothing" may mean "denied"; a single key it refuses. */

@@ -64,6 +64,7 @@ export class EtcdStore extends RemoteStore {
       const mark = this.timeline.mark()
       const answer = await this.#gateway.ask<TxnAnswer>(member, '/v3/kv/txn', { compare, success, failure }, timeoutMs)
       if (answer === 'not-found') throw this.#leaseGone(txn)
+      if (answer.header?.revision === undefined) throw new StoreFault('it does not answer as etcd does: no transaction', { sent: true })
       const generation = this.timeline.observe(answer.header, mark)
       const versionOf = (revision: string) => versionText(generation, revision)
       if (answer.succeeded === true) {
@@ -90,9 +91,11 @@ export class EtcdStore extends RemoteStore {
   async lease(seconds: number, onLost: (why: string) => void): Promise<Lease> {
     checkLeaseSeconds(seconds)
     const asked = this.ports.clock.now()
-    const granted = await this.#ask<{ ID?: string }>('write', '/v3/lease/grant', { TTL: String(seconds), ID: '0' })
-    if (granted === 'not-found' || granted.ID === undefined) throw new Error('etcd granted a lease without an id')
-    const id = granted.ID
+    const id = await this.#call('write', async (member, timeoutMs) => {
+      const granted = await this.#gateway.ask<{ ID?: unknown }>(member, '/v3/lease/grant', { TTL: String(seconds), ID: '0' }, timeoutMs)
+      if (granted === 'not-found' || typeof granted.ID !== 'string') throw new StoreFault('it does not answer as etcd does: no lease')
+      return granted.ID
+    })
     const renew = async () => {
       const answer = await this.#ask<{ result?: { TTL?: string } }>('background', '/v3/lease/keepalive', { ID: id })
       return answer !== 'not-found' && Number(answer.result?.TTL ?? 0) > 0
@@ -157,7 +160,8 @@ export class EtcdStore extends RemoteStore {
     return async (member, timeoutMs) => {
       const mark = this.timeline.mark()
       const answer = await this.#gateway.ask<RangeAnswer>(member, '/v3/kv/range', request, timeoutMs)
-      if (answer === 'not-found') throw new StoreFault('it does not answer as etcd does: a range that is not found')
+      if (answer === 'not-found' || answer.header?.revision === undefined || !Array.isArray(answer.kvs ?? []))
+        throw new StoreFault('it does not answer as etcd does: no range')
       return { answer, generation: this.timeline.observe(answer.header, mark) }
     }
   }

@@ -59,9 +59,10 @@ export function successor(key: string): string {
   return Buffer.concat([Buffer.from(key, 'base64'), Buffer.of(0)]).toString('base64')
 }
 
-/** The entry of the port, or undefined for a key that is not ours. */
-export function entryOf(kv: KeyValue, root: string, versionOf: (modRevision: string) => string): StoreEntry | undefined {
-  const key = relativeKey(Buffer.from(kv.key ?? '', 'base64'), root)
+/** The entry of the port, or undefined for a key that is not ours, or for what is none at all. */
+export function entryOf(kv: KeyValue | null, root: string, versionOf: (modRevision: string) => string): StoreEntry | undefined {
+  if (typeof kv?.key !== 'string') return undefined
+  const key = relativeKey(Buffer.from(kv.key, 'base64'), root)
   if (key === undefined) return undefined
-  return { key, value: valueText(Buffer.from(kv.value ?? '', 'base64')), version: versionOf(kv.mod_revision ?? '0') }
+  return { key, value: valueText(Buffer.from(String(kv.value ?? ''), 'base64')), version: versionOf(String(kv.mod_revision ?? '0')) }
 }

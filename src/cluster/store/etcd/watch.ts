@@ -1,5 +1,6 @@
 /** Follows one prefix over etcd's watch stream: JSON objects, one per line, for as long as the connection lasts. */
 import { StoreFault, type StoreHttp } from '../http.ts'
+import { integer } from '../timeline.ts'
 import type { StoreEvent } from '../types.ts'
 import type { StoreMember } from '../url.ts'
 import { type EtcdGateway, RevisionGone, refusalOf } from './gateway.ts'
@@ -122,15 +123,15 @@ function readLine(text: string, wanted: WatchWanted, gateway: EtcdGateway): Stor
   const { position } = wanted
   const events: StoreEvent[] = []
   for (const { type, kv } of result.events ?? []) {
-    if (kv === undefined) continue
+    if (typeof kv !== 'object' || kv === null) continue
     const entry = entryOf(kv, wanted.root, wanted.versionOf)
-    const modRevision = BigInt(kv.mod_revision ?? 0)
+    const modRevision = integer(kv.mod_revision)
     if (modRevision > position.revision) position.revision = modRevision
     if (entry === undefined) continue
     events.push(type === 'DELETE' ? { kind: 'delete', key: entry.key } : { kind: 'put', ...entry })
   }
   // an answer without events says how far the member has come; then compaction up to there takes nothing from us
-  const reached = BigInt(result.header?.revision ?? 0)
+  const reached = integer(result.header?.revision)
   if (result.created !== true && (result.events?.length ?? 0) === 0 && reached > position.revision) position.revision = reached
   if (events.length > 0) wanted.emit(events, wanted.versionOf(String(position.revision)))
   return undefined
