@@ -109,6 +109,13 @@ export class SandboxKernel {
     })
   }
 
+  /** Deletes links that a crash left half-way: named but not yet renamed, or out of use and waiting to be deleted. */
+  sweep(): void {
+    for (const { name, kind } of this.rtnl.links())
+      if ((kind === 'macvlan' || kind === 'ipvlan') && /^(gone[0-9a-f]{7}$|born-)/.test(name))
+        ignoreMissing(() => this.rtnl.apply([{ op: 'link.delete', dev: name }]))
+  }
+
   /** A link of this name is here, ours or not: for choosing the next ethN. */
   readonly hasLink = (name: string): boolean => this.rtnl.indexOf(name) !== 0
 }

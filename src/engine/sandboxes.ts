@@ -276,6 +276,7 @@ export class Sandboxes {
   #resume(stored: SandboxRecord): void {
     const { env, registry, attachments, ports } = this.#parts
     if (stored.mode === 'host') return
+    SandboxKernel.with(stored.key, (kernel) => kernel.sweep())
     const record = stored.unfinished ? this.#complete(stored) : stored
     const target = attachments.publishTarget(record)
     if (target && record.ports.length > 0) ports.restore(target, record.ports)

@@ -4,5 +4,5 @@ import { testsInVm } from '../../testkit/vm-tests.ts'
 await testsInVm({
   modules: ['8021q', 'macvlan', 'ipvlan', 'dummy'],
   testFiles: ['test/lan/vlan.test.ts', 'test/lan/ipvlan.test.ts'],
-  timeoutSeconds: 200,
+  timeoutSeconds: 225,
 })
