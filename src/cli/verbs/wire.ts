@@ -42,8 +42,9 @@ export const wire = defineCommand({
   summary: 'Plug an interface into a container or a namespace by hand; list and remove such wires',
   usage:
     '--bridge BRIDGE [OPTIONS] CONTAINER\n        causeway wire --bridge BRIDGE [OPTIONS] --netns PATH | --pid PID\n        causeway wire ls [--format FORMAT]\n        causeway wire rm WIRE...',
-  notes:
-    'A wire goes from a bridge of this host, which is made when it is missing, into the container. It comes back when the container or the engine starts anew, and goes with the container. A container whose name is "ls" or "rm" is wired by its ID.',
+  notes: `A wire goes from a bridge of this host, which is made when it is missing, into the container.
+It comes back when the container or the engine starts anew, and goes with the container.
+A container whose name is "ls" or "rm" is wired by its ID.`,
   args: [0, Number.POSITIVE_INFINITY],
   options: {
     bridge: text('', 'Bridge of the host'),
