@@ -149,7 +149,7 @@ const FLAGS: readonly Flag[] = [
     flag: '--docker-plugins <dir>',
     key: 'docker-plugins',
     kind: 'text',
-    help: 'offer the drivers causeway and causeway-macvlan to Docker Engines, with their sockets in this folder (/run/docker/plugins)',
+    help: 'offer the drivers causeway, causeway-overlay and causeway-macvlan to Docker Engines; their sockets go into this folder (/run/docker/plugins)',
   },
   { flag: '--config-file <path>', key: '', kind: 'text', help: 'daemon configuration file' },
 ]

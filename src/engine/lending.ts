@@ -2,15 +2,13 @@
  * Sandboxes of another engine's containers (`mode: 'lent'`): their interfaces are made here, on the host, and the other engine moves
  * them into its container and configures them there. Our side is the outer end, the firewall, the published ports and the record.
  */
+import { LENT_KEY } from '../model/endpoint.ts'
 import { homeNetns } from '../sys/netns.ts'
 import { bringIn } from './plugs.ts'
 import type { SandboxRecord } from './records.ts'
 import { SandboxKernel } from './sandbox-kernel.ts'
 import type { Parts } from './sandbox-parts.ts'
 import type { UndoStack } from './undo.ts'
-
-/** Stands where other sandboxes have the file of their namespace: the one that the engine itself is in. */
-export const LENT_KEY = '/proc/thread-self/ns/net'
 
 /** Makes the interfaces of all endpoints, under the names that the other engine is told. */
 export function lendOut(parts: Parts, record: SandboxRecord, undo: UndoStack): void {

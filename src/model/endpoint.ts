@@ -60,6 +60,9 @@ export interface PortBinding {
   readonly count: number
 }
 
+/** Key of `lent` sandboxes: their interfaces are made in the engine's own namespace, where they end up is the other engine's affair. */
+export const LENT_KEY = '/proc/thread-self/ns/net'
+
 /** Everything the controller needs to build a container's network at start. */
 export interface SandboxRequest {
   readonly containerId: string

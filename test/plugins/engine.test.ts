@@ -91,6 +91,29 @@ test('addresses of a plugin on a bridge of the engine; --ip; connect and disconn
   assert.deepEqual(plugin.state(), { networks: {}, endpoints: {}, pools: {} })
 })
 
+test('a plugin without a gateway: the way out and published ports are docker_gwbridge’s', async () => {
+  const other = mkdtempSync(join(tmpdir(), 'causeway-plugin-'))
+  const nogw = await startPlugin('/run/docker/plugins/nogw.sock', other, '--no-gateway')
+  try {
+    await must(lab.docker('network', 'create', '-d', 'nogw', '--subnet', '10.91.0.0/24', 'flat'))
+    const cmd = ['sh', '-c', 'mkdir /w; echo out >/w/index.html; httpd -f -p 80 -h /w']
+    await lab.run('ww', {
+      cmd,
+      networks: ['flat'],
+      host: { PortBindings: { '80/tcp': [{ HostPort: '8098' }] } },
+      body: { ExposedPorts: { '80/tcp': {} } },
+    })
+    assert.match((await lab.exec('ww', 'ip', 'route')).out, /default via \S+ dev eth0[\s\S]*10\.91\.0\.0\/24 dev plug0/)
+    assert.equal((await lab.sh('busybox wget -qO- -T 5 http://127.0.0.1:8098/')).out, 'out\n')
+    assert.equal(nogw.calls('NetworkDriver.ProgramExternalConnectivity').length, 0)
+    await must(lab.docker('rm', '-f', 'ww'))
+    await must(lab.docker('network', 'rm', 'flat'))
+  } finally {
+    await nogw.kill()
+    rmSync(other, { recursive: true, force: true })
+  }
+})
+
 test('a plugin that fails leaves nothing, and its words reach the user', async () => {
   plugin.faults({ 'NetworkDriver.CreateNetwork': { body: { Err: 'no more bridges' }, times: 1 } })
   assert.match((await lab.docker('network', 'create', '-d', 'pyplug', 'bad')).err, /remote: no more bridges/)

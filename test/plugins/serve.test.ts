@@ -78,6 +78,24 @@ test('calls without sense are answered with a sentence, and change nothing', asy
   )
 })
 
+test('plugin serve: says when an engine is there already, and which flag offers the drivers', async () => {
+  const args = [
+    'plugin',
+    'serve',
+    '--data-root',
+    `${lab.dir}/second`,
+    '--exec-root',
+    `${lab.dir}/second-run`,
+    '-H',
+    `unix://${lab.dir}/second.sock`,
+  ]
+  const ran = await lab.causeway(...args)
+  assert.equal(ran.code, 1)
+  assert.match(ran.err, /another engine is running in this network namespace/)
+  assert.match((await lab.causeway('plugin', 'serve', '--help')).out, /--docker-plugins/)
+  assert.equal((await call('Plugin.Activate', '')).status, 200)
+})
+
 test('every call may come twice, at once too, and survives a kill -9 in between', async () => {
   const both = await Promise.all([call('NetworkDriver.CreateNetwork', CREATE), call('NetworkDriver.CreateNetwork', CREATE)])
   assert.deepEqual(

@@ -19,7 +19,7 @@ import type {
 } from '../../drivers/remote/protocol.ts'
 import { LABEL, PROTO_NUMBER } from '../../drivers/remote/protocol.ts'
 import type { NetworkController } from '../../engine/types.ts'
-import type { EndpointInfo, PortRequest, Proto, SandboxInfo } from '../../model/endpoint.ts'
+import { type EndpointInfo, LENT_KEY, type PortRequest, type Proto, type SandboxInfo } from '../../model/endpoint.ts'
 import type { Network, NetworkSpec } from '../../model/network.ts'
 import { badCall } from './errors.ts'
 import type { OverlayAddresses } from './overlay-addresses.ts'
@@ -87,7 +87,8 @@ export class PluginNetworkDriver {
     const network = this.#find(id)
     if (network === undefined) return {}
     // endpoints that Docker forgot to delete, because it was killed, are not in the way
-    for (const { containerId } of this.#controller.endpointsOf(network.id)) await this.#controller.closeSandbox(containerId)
+    for (const { containerId } of this.#controller.endpointsOf(network.id))
+      if (this.#controller.sandboxOf(containerId)?.key === LENT_KEY) await this.#controller.closeSandbox(containerId)
     await this.#controller.removeNetwork(network.id, true)
     return {}
   }

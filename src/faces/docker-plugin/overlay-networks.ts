@@ -5,6 +5,7 @@
 import { NetError } from '../../base/errors.ts'
 import type { CreateNetworkRequest } from '../../drivers/remote/protocol.ts'
 import type { NetworkController } from '../../engine/types.ts'
+import { LENT_KEY } from '../../model/endpoint.ts'
 import type { Network, NetworkSpec } from '../../model/network.ts'
 import type { Records } from './ports.ts'
 
@@ -74,5 +75,3 @@ export class OverlayNetworks {
     this.#records.remove(PREFIX + dockerId)
   }
 }
-
-const LENT_KEY = '/proc/thread-self/ns/net'
