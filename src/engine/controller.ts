@@ -2,24 +2,21 @@
  * The network controller: the one owner of networks, endpoints and published ports. See `types.ts` for its contract.
  * Operations run synchronously from validation to the last kernel call, so they never interleave; `async` is only their face.
  */
-import { cidrContains, type Ip, parseIp } from '../base/address.ts'
+import { type Ip, parseIp } from '../base/address.ts'
 import { messageOf, NetError } from '../base/errors.ts'
 import type { Clock } from '../base/ports.ts'
 import type { Authority, EndpointFinal, RemoteEndpoint } from '../drivers/authority.ts'
 import type { Driver } from '../drivers/types.ts'
 import type { AddressSpace } from '../ipam/address-space.ts'
 import type { HostSubnets } from '../ipam/host-subnets.ts'
-import { STATUS_DST_NAT, STATUS_SRC_NAT } from '../kernel/conntrack.ts'
 import { GRAVEYARD_GROUP } from '../kernel/link-reaper.ts'
 import type { EndpointInfo, EndpointSettings, PortBinding, PortRequest, SandboxInfo, SandboxRequest } from '../model/endpoint.ts'
 import type { Network, NetworkSpec } from '../model/network.ts'
-import { networkElements } from '../plan/firewall/elements.ts'
 import { tryReadSysctl } from '../sys/sysctl.ts'
 import { AdoptedBridges } from './adopted-bridges.ts'
 import { finalOf, tellGone } from './asking.ts'
 import { Attachments } from './attachments.ts'
 import { AuthorityDesk, type FindAuthority } from './authority-desk.ts'
-import { type DefaultBridgePlan, HOST_SPEC, NONE_SPEC, planDefaultBridge } from './default-networks.ts'
 import { EndpointReserver } from './endpoint-reserve.ts'
 import { checkEndpointSettings } from './endpoint-rules.ts'
 import type { Environment, NetworkingConfig } from './environment.ts'
@@ -31,9 +28,11 @@ import { HostRoutes } from './host-routes.ts'
 import { LegacyLinks } from './legacy-links.ts'
 import { LiveChanges } from './live-changes.ts'
 import { MemberLinks } from './member-links.ts'
-import { Networks, type PrepareOptions } from './networks.ts'
+import { NetworkLife } from './network-life.ts'
+import { Networks } from './networks.ts'
 import { PortMapper, type SocketTable } from './port-mapper.ts'
 import { type EndpointRecord, KEY, type SandboxRecord } from './records.ts'
+import { Repairs } from './repairs.ts'
 import { SandboxFiles } from './sandbox-files.ts'
 import type { Parts } from './sandbox-parts.ts'
 import { SandboxRegistry } from './sandbox-registry.ts'
@@ -41,7 +40,6 @@ import { Sandboxes } from './sandboxes.ts'
 import { StaticAddresses } from './static-addresses.ts'
 import { Turns } from './turns.ts'
 import type { NetworkController, NetworkEvent, RepairEvent, SubnetUsage } from './types.ts'
-import { UndoStack } from './undo.ts'
 
 export interface ControllerOptions {
   readonly env: Environment
@@ -82,15 +80,14 @@ export class Controller implements NetworkController {
   readonly #sandboxes: Sandboxes
   readonly #changes: LiveChanges
   readonly #listeners = new Set<(event: NetworkEvent) => void>()
-  /** Networks that could not be made at the start, by id: something of somebody else is in their place. */
-  readonly #unmade = new Set<string>()
-  /** Bridges that are the host's own place on a LAN. */
-  readonly #lanBridges = new Set<string>()
+  readonly #life: NetworkLife
+  readonly repairs: Repairs
   readonly #repairListeners = new Set<(event: RepairEvent) => void>()
 
   constructor(options: ControllerOptions) {
     this.#o = options
     const { env, config, ipam } = options
+    const lanBridges = new Set<string>()
     this.host = new HostKernel(env.rtnl, env.log)
     this.#adopted = new AdoptedBridges(env.store, env.rtnl, this.host)
     this.firewall = new Firewall(env.nft)
@@ -109,7 +106,7 @@ export class Controller implements NetworkController {
       store: env.store,
       rtnl: env.rtnl,
       log: env.log,
-      isOurs: (name) => this.host.isWanted(name) && !this.#lanBridges.has(name),
+      isOurs: (name) => this.host.isWanted(name) && !lanBridges.has(name),
       enabled: config.ipForward ?? true,
       setElements: (wanted, unwanted) => this.firewall.change(wanted, unwanted),
     })
@@ -138,9 +135,9 @@ export class Controller implements NetworkController {
       networks: this.networks,
       rtnl: env.rtnl,
       log: env.log,
-      create: (spec) => this.#create(spec),
+      create: (spec) => this.#life.make(spec),
     })
-    this.#memberLinks = new MemberLinks({ networks: this.networks, registry: this.registry, host: this.host, rtnl: env.rtnl, log: env.log })
+    const memberLinks = new MemberLinks({ networks: this.networks, registry: this.registry, host: this.host, rtnl: env.rtnl, log: env.log })
     const parts: Parts = {
       env,
       desk: this.#desk,
@@ -166,13 +163,43 @@ export class Controller implements NetworkController {
       }),
       files: this.files,
       emit: (action, network, containerId) => {
-        this.#memberLinks.refresh(network)
+        memberLinks.refresh(network)
         this.#emit(action, network, { containerId })
       },
     }
     this.#parts = parts
     this.#sandboxes = new Sandboxes(parts, new LegacyLinks(parts))
     this.#changes = new LiveChanges(parts)
+    this.#memberLinks = memberLinks
+    this.#life = new NetworkLife({
+      env,
+      config,
+      networks: this.networks,
+      host: this.host,
+      firewall: this.firewall,
+      forwarding: this.forwarding,
+      registry: this.registry,
+      adopted: this.#adopted,
+      memberLinks,
+      statics: this.#statics,
+      desk: this.#desk,
+      turns: this.#turns,
+      discover: options.discover,
+      lanBridges,
+      emit: (action, network) => this.#emit(action, network),
+    })
+    this.repairs = new Repairs({
+      env,
+      networks: this.networks,
+      host: this.host,
+      firewall: this.firewall,
+      forwarding: this.forwarding,
+      registry: this.registry,
+      sandboxes: this.#sandboxes,
+      onRepaired: (event) => {
+        for (const listener of this.#repairListeners) listener(event)
+      },
+    })
   }
 
   // ---- start ---------------------------------------------------------------------------------------------------------------
@@ -184,93 +211,17 @@ export class Controller implements NetworkController {
       .deleteGroupInBackground(GRAVEYARD_GROUP)
       .catch((error) => env.log.warn('cannot delete the links that an earlier engine released', { error: messageOf(error) }))
     this.firewall.ensureTables()
-    const stored = env.store.list<Network>(KEY.networks).map(([, network]) => network)
-    env.cards?.recover((id) => stored.some((network) => network.id === id))
-    for (const network of stored) {
-      if (network.name === 'bridge') continue // made anew from the flags below
-      try {
-        this.networks.restore(network)
-        if (network.configOnly) continue
-        this.#materialise(network)
-      } catch (error) {
-        this.#unmade.add(network.id)
-        env.log.error('cannot restore network; it stays listed and can be removed', { network: network.name, error: messageOf(error) })
-      }
-    }
-    for (const spec of [NONE_SPEC, HOST_SPEC])
-      if (!this.networks.byName(spec.name)) this.networks.add(this.networks.prepare(spec, new UndoStack(), { predefined: true }))
-    this.#startDefaultBridge(stored.find((n) => n.name === 'bridge'))
+    this.#life.start()
     if (config.icc === false) env.log.debug('default bridge: containers reach each other only through links')
-  }
-
-  #startDefaultBridge(stored: Network | undefined): void {
-    const { env, config } = this.#o
-    const inUse =
-      stored !== undefined &&
-      env.store.list<SandboxRecord>(KEY.sandboxes).some(([, record]) => record.endpoints.some((e) => e.networkId === stored.id))
-    const device = config.defaultBridgeName ?? 'docker0'
-    const plan = planDefaultBridge(config, env.rtnl, device, stored, env.log)
-    if (stored && inUse) {
-      if (plan === undefined || !isAsPlanned(stored, plan))
-        env.log.warn('containers are on the default bridge: it stays as it is, and its new settings apply at a start when none is')
-      this.networks.restore(stored)
-      this.#materialise(stored)
-      return
-    }
-    if (plan === undefined) {
-      if (stored) env.store.remove(KEY.network(stored.id))
-      return
-    }
-    const undo = new UndoStack()
-    // the record is overwritten, never missing: a crash here must not cost the network its id
-    const network = this.networks.prepare(plan.spec, undo, { predefined: true, ...(stored ? { reuse: stored } : {}) })
-    this.networks.add(network)
-    this.#materialise(network, plan.adopted)
-  }
-
-  /** A network that could not be made at the start is tried again when somebody needs it. Throws what is in the way. */
-  #makeIfUnmade(ref: string): void {
-    const network = this.networks.find(ref)
-    if (network === undefined || !this.#unmade.has(network.id)) return
-    this.#materialise(network)
-    this.#unmade.delete(network.id)
-  }
-
-  /** Makes a network's links, sysctls and firewall elements. */
-  #materialise(network: Network, adoptedDefault?: boolean, isNew = false): void {
-    const driver = this.networks.driverOf(network)
-    const wanted = driver.networkWanted(network)
-    const done: string[] = []
-    const cards = this.#o.env.cards
-    try {
-      if (cards?.concerns(network)) cards.take(network)
-      for (const link of wanted.links) {
-        if (driver.sharesLinks && this.host.isWanted(link.spec.name)) continue // another network has made it
-        if (isNew && !link.adopted && link.spec.name === `br-${network.id.slice(0, 12)}`)
-          this.host.create(link) // a name made of a random id is nobody's
-        else this.host.ensure(this.#adopted.prepare(link, adoptedDefault))
-        done.push(link.spec.name)
-        const families = ([4, 6] as const).filter((f) => (f === 4 ? network.enableIpv4 : network.enableIpv6))
-        if (wanted.firewall?.isLan) {
-          this.#lanBridges.add(link.spec.name)
-          this.forwarding.interfaceAppeared(link.spec.name)
-        } else if (!network.internal && link.spec.kind === 'bridge') this.forwarding.openBridge(link.spec.name, families)
-      }
-      if (wanted.firewall) this.firewall.change(networkElements(wanted.firewall))
-    } catch (error) {
-      this.host.releaseNow(done)
-      if (cards?.concerns(network)) cards.giveBack(network)
-      throw error
-    }
   }
 
   async restore(liveContainerIds: ReadonlySet<string>): Promise<void> {
     const records = this.#o.env.store.list<SandboxRecord>(KEY.sandboxes).map(([, record]) => record)
     this.#sandboxes.restore(records, liveContainerIds)
     this.#memberLinks.refreshAll()
-    this.repairLinks()
+    this.repairs.links()
     this.firewall.sync()
-    this.#removeStrayLinks()
+    this.repairs.removeStrayLinks()
     await this.#restoreAuthorities()
   }
 
@@ -303,86 +254,22 @@ export class Controller implements NetworkController {
 
   // ---- networks --------------------------------------------------------------------------------------------------------------
 
-  async createNetwork(asked: NetworkSpec): Promise<{ network: Network; warning: string }> {
-    const spec = this.#o.env.cards?.complete(asked) ?? asked
-    const driver = spec.driver || 'bridge'
-    const ipamDriver = spec.ipam?.driver || 'default'
-    if (this.#o.discover) {
-      if (!spec.configOnly && !this.networks.knows(driver)) await this.#o.discover(driver)
-      if (ipamDriver !== 'default' && ipamDriver !== 'null' && this.#desk.find(driver, ipamDriver) === undefined)
-        await this.#o.discover(ipamDriver)
-    }
-    const authority = spec.configOnly ? undefined : this.#desk.find(driver, ipamDriver)
-    if (authority === undefined) return { network: this.#create(spec), warning: '' }
-    return { network: await this.#turns.run(`network ${spec.name}`, () => this.#createAsking(spec, authority)), warning: '' }
+  async createNetwork(spec: NetworkSpec): Promise<{ network: Network; warning: string }> {
+    return { network: await this.#life.create(spec), warning: '' }
   }
 
-  /** Makes a network and all that belongs to it, or nothing. */
-  #create(spec: NetworkSpec, options: PrepareOptions = {}, undo = new UndoStack()): Network {
-    try {
-      const network = this.networks.prepare(spec, undo, options)
-      this.#memberLinks.check(network)
-      this.#install(network, undo)
-      return network
-    } catch (cause) {
-      this.#unwind(undo)
-      throw cause
-    }
+  async removeNetwork(ref: string, force = false): Promise<void> {
+    await this.#life.remove(ref, force)
   }
 
-  #install(network: Network, undo: UndoStack): void {
-    this.networks.add(network)
-    undo.defer('record', () => this.networks.delete(network))
-    if (!network.configOnly) this.#materialise(network, undefined, true)
-    undo.commit()
-    this.#statics.networkAdded(network)
-    this.#emit('create', network)
-  }
-
-  #unwind(undo: UndoStack): void {
-    for (const error of undo.unwind())
-      this.#o.env.log.error('cleanup after a failed network create is incomplete', { error: error.message })
-  }
-
-  /** The same when somebody else has a say: he grants the subnets, and hears of the network before it is ours. */
-  async #createAsking(spec: NetworkSpec, authority: Authority): Promise<Network> {
-    const { draft, source } = this.networks.draft(spec, { authority: true })
-    if (draft === undefined) throw new NetError('internal', 'a configuration network has no authority')
-    const requests = source.ipam?.config ?? []
-    const options: PrepareOptions = { authority: true, id: draft.id }
-    const undo = new UndoStack()
-    let asked = this.networks.prepare(spec, new UndoStack(), { ...options, grant: { pools: [] } })
-    this.#desk.begin({ kind: 'network', network: asked })
-    try {
-      const grant = (await authority.grantNetwork?.(draft, requests, source.ipam?.options ?? {})) ?? {}
-      asked = this.networks.prepare(spec, undo, { ...options, grant })
-      this.#memberLinks.check(asked)
-      this.#desk.begin({ kind: 'network', network: asked })
-      const more = await authority.createNetwork?.(asked)
-      const network = more === undefined ? asked : { ...asked, data: { ...asked.data, ...more } }
-      // a cluster may have told us of it in the meantime
-      if (this.networks.find(network.id) === undefined) this.#install(network, undo)
-      this.#desk.settle(network.id)
-      return network
-    } catch (cause) {
-      this.#unwind(undo)
-      await this.#desk.withdrawNetwork(asked)
-      throw cause
-    }
-  }
-
-  /** A network that an authority says exists (made on another host): known from now on, made in the kernel when somebody uses it. */
+  /** A network that an authority says exists (made on another host). Idempotent. */
   adopt(network: Network): void {
-    if (this.networks.find(network.id) !== undefined) return
-    this.networks.add(network)
-    this.#emit('create', network)
+    this.#life.adopt(network)
   }
 
-  /** A network that an authority says exists no longer. One that is in use here stays until its last container has gone. */
+  /** A network that an authority says exists no longer. Idempotent. */
   abandon(networkId: string): void {
-    const network = this.networks.list().find((n) => n.id === networkId)
-    if (network === undefined || this.registry.endpointsOf(networkId).length > 0) return
-    this.#drop(network)
+    this.#life.abandon(networkId)
   }
 
   async readMembers(networkId: string): Promise<void> {
@@ -406,61 +293,6 @@ export class Controller implements NetworkController {
 
   listNetworks(): readonly Network[] {
     return this.networks.list()
-  }
-
-  async removeNetwork(ref: string, force = false): Promise<void> {
-    const network = this.networks.get(ref)
-    if (network.predefined) throw new NetError('denied', `${network.name} is a pre-defined network and cannot be removed`)
-    if (network.configOnly && this.networks.usersOfConfig(network.name).length > 0)
-      throw new NetError('denied', `error while removing network: configuration network "${network.name}" is in use`)
-    const active = this.registry.endpointsOf(network.id)
-    if (active.length > 0) {
-      const names = active.map((e) => `name:"${this.registry.get(e.containerId)?.containerName ?? ''}" id:"${e.id.slice(0, 12)}"`)
-      throw new NetError('denied', `error while removing network: network ${network.name} has active endpoints (${names.join(', ')})`)
-    }
-    const authority = this.#desk.of(network)
-    if (authority?.removeNetwork === undefined) return this.#drop(network)
-    if (this.#desk.isPinned(network.id))
-      throw new NetError('denied', `error while removing network: network ${network.name} has active endpoints (one is being made)`)
-    await this.#turns.run(`network ${network.name}`, async () => {
-      await authority.removeNetwork?.(network, force)
-      if (this.networks.find(network.id) === network) this.#drop(network)
-    })
-  }
-
-  #drop(network: Network): void {
-    const { env } = this.#o
-    if (!network.configOnly) {
-      const driver = this.networks.driverOf(network)
-      const wanted = driver.networkWanted(network)
-      if (wanted.firewall) this.firewall.change([], networkElements(wanted.firewall))
-      this.#adopted.withdraw(wanted.links)
-      const names = wanted.links.map((l) => l.spec.name)
-      const links = driver.sharesLinks ? names.filter((name) => !this.#isWantedBeside(network, name)) : names
-      for (const name of links) {
-        this.forwarding.closeBridge(name)
-        this.#lanBridges.delete(name)
-      }
-      this.host.release(links).catch((error) => env.log.warn('cannot delete bridge', { links, error: messageOf(error) }))
-      env.dns.removeNetwork(network.id)
-      env.cards?.giveBack(network)
-    }
-    this.networks.delete(network)
-    this.#unmade.delete(network.id)
-    this.#emit('destroy', network)
-  }
-
-  /** Another network wants this link too. */
-  #isWantedBeside(network: Network, link: string): boolean {
-    return this.networks.list().some(
-      (n) =>
-        n.id !== network.id &&
-        !n.configOnly &&
-        this.networks
-          .driverOf(n)
-          .networkWanted(n)
-          .links.some((l) => l.spec.name === link),
-    )
   }
 
   endpointsOf(networkId: string): readonly EndpointInfo[] {
@@ -492,7 +324,7 @@ export class Controller implements NetworkController {
 
   async openSandbox(request: SandboxRequest): Promise<SandboxInfo> {
     try {
-      for (const { network } of request.endpoints) this.#makeIfUnmade(network)
+      for (const { network } of request.endpoints) this.#life.makeIfUnmade(network)
       const isAsking = request.endpoints.some(({ network }) => this.#isAsking(network))
       return await this.#turns.run(request.containerId, async () =>
         isAsking ? this.#sandboxes.openAsking(request) : this.#sandboxes.open(request),
@@ -521,6 +353,7 @@ export class Controller implements NetworkController {
         this.#sandboxes.close(containerId)
       } finally {
         await tellGone(this.#parts, gone)
+        this.#life.dropAbandoned()
       }
     })
   }
@@ -531,7 +364,7 @@ export class Controller implements NetworkController {
   }
 
   async connect(containerId: string, network: string, settings: EndpointSettings): Promise<EndpointInfo> {
-    this.#makeIfUnmade(network)
+    this.#life.makeIfUnmade(network)
     return this.#turns.run(containerId, async () =>
       this.#isAsking(network)
         ? this.#changes.connectAsking(containerId, network, settings)
@@ -543,6 +376,7 @@ export class Controller implements NetworkController {
     await this.#turns.run(containerId, async () => {
       const gone = this.#changes.disconnect(containerId, network)
       if (gone) await tellGone(this.#parts, [gone])
+      this.#life.dropAbandoned()
     })
   }
 
@@ -579,102 +413,9 @@ export class Controller implements NetworkController {
     return record && this.files.paths(record.filesDir)
   }
 
-  // ---- keeping it right ------------------------------------------------------------------------------------------------------------
-
   /** The device is the host's own place on a LAN, not one of containers alone. */
   isOnLan(dev: string): boolean {
-    return this.#lanBridges.has(dev)
-  }
-
-  /** A bridge that was deleted took the host's addresses along. */
-  #retakeCards(): void {
-    const { cards, log } = this.#o.env
-    for (const network of cards === undefined ? [] : this.networks.list()) {
-      const bridge = cards?.concerns(network) ? this.networks.driverOf(network).deviceOf?.(network) : undefined
-      if (bridge === undefined || !this.host.isWanted(bridge) || this.host.rtnl.link(bridge) !== undefined) continue
-      try {
-        cards?.take(network)
-        this.#repaired(bridge, 'link is missing', 'made anew, with the addresses of the host')
-      } catch (error) {
-        log.error('cannot repair link', { link: bridge, error: messageOf(error) })
-      }
-    }
-  }
-
-  /** Repairs links (all when absent) and the container ends of pairs that had to be made anew. */
-  repairLinks(names?: readonly string[]): void {
-    const missingPairs = (names ?? this.host.wantedNames()).filter(
-      (name) => this.host.wanted(name)?.spec.kind === 'veth' && this.host.rtnl.link(name) === undefined,
-    )
-    const bridges =
-      names?.filter((name) => !missingPairs.includes(name)) ?? this.host.wantedNames().filter((n) => !missingPairs.includes(n))
-    this.#retakeCards()
-    const { findings, created } = this.host.repair(bridges)
-    for (const { subject, wrong } of findings) this.#repaired(subject, wrong, created.includes(subject) ? 'made anew' : 'set right')
-    for (const name of created) for (const family of [4, 6] as const) this.forwarding.repair(family, name)
-    for (const name of missingPairs) {
-      try {
-        if (this.#sandboxes.replug(name)) this.#repaired(name, 'link is missing', 'made anew with its container end')
-      } catch (error) {
-        this.#o.env.log.error('cannot repair link', { link: name, error: messageOf(error) })
-      }
-    }
-  }
-
-  /** Puts back what is missing of the firewall. `culprit` is the program that committed the last foreign change. */
-  repairFirewall(culprit = ''): void {
-    const state = this.firewall.isIntact()
-    if (state !== true) this.firewall.ensureTables()
-    const { missing, strange } = this.firewall.sync()
-    const wrong = [
-      state === true ? '' : state,
-      missing > 0 ? `${missing} elements missing` : '',
-      strange > 0 ? `${strange} elements not ours` : '',
-    ]
-    const text = wrong.filter((part) => part !== '').join(', ')
-    if (text === '') return
-    this.#repaired('nftables table causeway', `${text}${culprit === '' ? '' : ` (changed by ${culprit})`}`, 'put back')
-    if (state !== true || missing > 0) this.#forgetStuckFlows()
-  }
-
-  /** A flow that began while rules were missing goes on untranslated for as long as it lives: forgotten, it is translated at its next packet. */
-  #forgetStuckFlows(): void {
-    const pools = this.networks.list().flatMap((n) => n.pools.map((pool) => pool.subnet))
-    const ports = new Set(
-      this.registry.all().flatMap(({ ports }) => ports.filter((b) => b.count === 1).map((b) => `${b.proto} ${b.hostPort}`)),
-    )
-    const isContainer = (ip: Ip) => pools.some((subnet) => cidrContains(subnet, ip))
-    try {
-      this.#o.env.conntrack.deleteWhere(
-        ({ orig, proto, status }, isLocal) =>
-          (ports.has(`${proto} ${orig.dport}`) && (status & STATUS_DST_NAT) === 0 && isLocal(orig.dst)) ||
-          ((status & STATUS_SRC_NAT) === 0 && isContainer(orig.src) && !isContainer(orig.dst) && !isLocal(orig.dst)),
-      )
-    } catch (error) {
-      this.#o.env.log.warn('cannot forget flows that began without rules', { error: messageOf(error) })
-    }
-  }
-
-  /** Forwarding was switched off somewhere; `dev` empty = for the whole host. */
-  repairForwarding(family: 4 | 6, dev: string): void {
-    for (const { subject, wrong } of this.forwarding.repair(family, dev)) this.#repaired(subject, wrong, 'switched on')
-  }
-
-  /** Links that carry our mark but that nobody wants are leftovers of a crash. */
-  #removeStrayLinks(): void {
-    const strays = this.#o.env.rtnl
-      .links()
-      .filter((l) => /^causeway:(network|endpoint|parent):/.test(l.alias) && !this.host.isWanted(l.name))
-      .map((l) => l.name)
-    if (strays.length === 0) return
-    this.#o.env.log.info('removing links left by a crash', { links: strays })
-    this.host.release(strays).catch((error) => this.#o.env.log.warn('cannot remove leftover links', { error: messageOf(error) }))
-  }
-
-  #repaired(subject: string, wrong: string, repair: string): void {
-    const event: RepairEvent = { at: this.#o.env.clock.now(), subject, wrong, repair }
-    this.#o.env.log.warn(`repaired ${subject}: ${wrong}`, { repair })
-    for (const listener of this.#repairListeners) listener(event)
+    return this.#life.lanBridges.has(dev)
   }
 
   onEvent(listener: (event: NetworkEvent) => void): () => void {
@@ -728,14 +469,4 @@ function remembered(ask: () => boolean, clock: Clock): () => boolean {
     if (Math.abs(now - known.at) > 1000) known = { at: now, answer: ask() }
     return known.answer
   }
-}
-
-/** The stored default network is what the flags ask for. */
-function isAsPlanned(stored: Network, { spec }: DefaultBridgePlan): boolean {
-  const asked = (spec.ipam?.config ?? []).map((c) => c.subnet ?? '')
-  return (
-    JSON.stringify(stored.options) === JSON.stringify(spec.options) &&
-    stored.enableIpv6 === (spec.enableIpv6 ?? false) &&
-    asked.every((subnet) => stored.pools.some((pool) => pool.subnet === subnet))
-  )
 }

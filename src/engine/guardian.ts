@@ -176,18 +176,18 @@ export class Guardian {
     this.#suspects.clear()
     if (this.#lookFirewall) {
       this.#lookFirewall = false
-      this.#controller.repairFirewall(this.#culprit)
+      this.#controller.repairs.rules(this.#culprit)
       this.#culprit = ''
     }
     for (const place of this.#closed) {
       const [family, dev = ''] = place.split(' ')
-      this.#controller.repairForwarding(family === '6' ? 6 : 4, dev)
+      this.#controller.repairs.openForwarding(family === '6' ? 6 : 4, dev)
     }
     this.#closed.clear()
     if (this.#lookAll) {
       this.#lookAll = false
-      this.#controller.repairLinks()
-      for (const family of [4, 6] as const) this.#controller.repairForwarding(family, '')
-    } else if (names.length > 0) this.#controller.repairLinks(names)
+      this.#controller.repairs.links()
+      for (const family of [4, 6] as const) this.#controller.repairs.openForwarding(family, '')
+    } else if (names.length > 0) this.#controller.repairs.links(names)
   }
 }
