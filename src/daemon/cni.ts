@@ -117,7 +117,9 @@ async function answerOnce(config: DaemonConfig, request: StubRequest): Promise<S
     try {
       const engine = await startEngine(config, log, () => {}, { once: true })
       try {
-        return await engine.cni.answer(request)
+        const answer = await engine.cni.answer(request)
+        await engine.cni.networks.removeAllIdle()
+        return answer
       } finally {
         await engine.close()
       }

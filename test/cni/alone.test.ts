@@ -50,6 +50,11 @@ describe('CNI without an engine', () => {
 
     const error = await lab.cni({ command: 'ADD', containerId: 'a', netns: a, conf })
     assert.deepEqual([error.code, error.json.code], [1, 999])
+    const other = { ...plain, name: 'other', bridge: 'cni-other', ipam: { subnet: '10.61.0.0/24' } }
+    await lab.add('o', b, other)
+    assert.equal((await lab.cni({ command: 'DEL', containerId: 'o', conf: other })).code, 0)
+    for (const end = Date.now() + 5000; (await lab.sh('ip link show cni-other')).code === 0; )
+      assert.ok(Date.now() < end, 'the empty network goes')
     for (const id of ['a', 'c', 'c']) {
       const gone = await lab.cni({ command: 'DEL', containerId: id, conf: plain })
       assert.deepEqual([gone.code, gone.out], [0, ''], gone.out + gone.err)

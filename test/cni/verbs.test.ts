@@ -269,12 +269,14 @@ describe('CNI verbs', () => {
     await lab.add('g2', ns[1], of)
     await lab.add('g3', ns[2], other)
     const gc = (more: object) => lab.cni({ command: 'GC', conf: { ...of, ...more } })
-    assert.equal((await gc({})).json.code, 7, 'without a list nothing may be taken away')
     assert.equal((await gc({ cniVersion: '1.0.0', 'cni.dev/valid-attachments': [] })).json.code, 1)
     const kept = await gc({ 'cni.dev/valid-attachments': [{ containerID: 'g1', ifname: 'eth0' }] })
     assert.deepEqual([kept.code, kept.out], [0, ''])
     const has = async (path: string) => (await lab.inside(path, 'ip link show eth0')).code === 0
     assert.deepEqual([await has(ns[0]), await has(ns[1]), await has(ns[2])], [true, false, true])
+    // libcni leaves an empty list out, or writes null
+    assert.equal((await gc({})).code, 0)
+    await lab.add('g1', ns[0], of)
     assert.equal((await gc({ 'cni.dev/valid-attachments': null })).code, 0)
     assert.deepEqual([await has(ns[0]), await has(ns[2])], [false, true])
     await del('g3', ns[2], other)

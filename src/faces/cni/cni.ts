@@ -251,8 +251,6 @@ export class Cni {
 
   /** Takes away every attachment of the configuration's network that is not in use any more. Goes on after errors. */
   async #collect(conf: CniConf): Promise<void> {
-    if (conf.validAttachments === undefined)
-      throw new CniError(CNI.badConfig, 'GC needs "cni.dev/valid-attachments"', 'without the list everything would count as unused')
     const valid = new Set(conf.validAttachments.map(({ containerId, ifname }) => attachmentId(containerId, ifname)))
     const network = this.networks.find(conf)
     if (network === undefined) return

@@ -51,8 +51,8 @@ export interface CniConf {
   readonly ingress?: Rate
   readonly egress?: Rate
   readonly prevResult?: CniResult
-  /** GC's list of what is in use; undefined when there is none. */
-  readonly validAttachments?: readonly { readonly containerId: string; readonly ifname: string }[]
+  /** GC's list of what is in use. libcni leaves it out when nothing is. */
+  readonly validAttachments: readonly { readonly containerId: string; readonly ifname: string }[]
 }
 
 const bad = (message: string) => new CniError(CNI.badConfig, message)
@@ -125,7 +125,7 @@ export function parseConf(fields: Fields, args: Readonly<Record<string, string>>
     ...optional('ingress', bandwidth && parseRate(bandwidth, 'ingress')),
     ...optional('egress', bandwidth && parseRate(bandwidth, 'egress')),
     ...optional('prevResult', prevResult && decodeResult(prevResult, version)),
-    ...optional('validAttachments', parseValid(fields)),
+    validAttachments: parseValid(fields),
   }
 }
 
@@ -261,6 +261,8 @@ function runtimeDns(fields: Fields): CniDns {
 
 function parseValid(fields: Fields): CniConf['validAttachments'] {
   const key = ['cni.dev/valid-attachments', 'cni.dev/attachments'].find((name) => name in fields.json)
-  if (key === undefined) return undefined
-  return (fields.objects(key) ?? []).map((f) => ({ containerId: f.text('containerID') ?? '', ifname: f.text('ifname') ?? '' }))
+  return (key === undefined ? [] : (fields.objects(key) ?? [])).map((f) => ({
+    containerId: f.text('containerID') ?? '',
+    ifname: f.text('ifname') ?? '',
+  }))
 }

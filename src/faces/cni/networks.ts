@@ -180,6 +180,11 @@ export class CniNetworks {
     }
   }
 
+  /** Takes all of them away that nothing is on: for a process that does not live long enough to wait. */
+  async removeAllIdle(): Promise<void> {
+    for (const network of this.#o.controller.listNetworks()) await this.removeIdle(network)
+  }
+
   close(): void {
     for (const cancel of [...this.#timers.values()]) cancel()
   }
