@@ -207,6 +207,12 @@ export class NetworkLife {
   adopt(network: Network): void {
     if (this.#o.networks.find(network.id) !== undefined) return
     this.#o.networks.add(network)
+    try {
+      this.#materialise(network)
+    } catch (error) {
+      this.#unmade.add(network.id)
+      this.#o.env.log.error('cannot make a network of the cluster on this host', { network: network.name, error: messageOf(error) })
+    }
     this.#o.emit('create', network)
   }
 
