@@ -200,7 +200,11 @@ test('a server that gives another address: the container is attached anew, and e
 test('bridged NIC with addresses of the LAN: the host keeps its own, containers get leases', async () => {
   await dnsmasq(RANGE)
   // the kernel takes its time with the last macvlan on the card
-  await eventually('the card becomes a port', async () => (await create('-d', 'bridge', '-o', 'parent=cwlan0', 'br-lan')).code === 0)
+  await eventually(
+    'the card becomes a port',
+    async () => (await create('-d', 'bridge', '-o', 'parent=cwlan0', 'br-lan')).code === 0,
+    20_000,
+  )
   const { Id } = (await engine.api('GET', '/networks/br-lan')).json
   assert.match(sh(`ip -4 -o addr show dev br-${Id.slice(0, 12)}`), /192\.168\.60\.5\/24/)
   await engine.run('web2', { networks: ['br-lan'], cmd: ['httpd', '-f', '-h', '/etc'] })
