@@ -56,6 +56,8 @@ export class Encryption {
   /** Associations to others that were made here: one that is missing later was lost and must not come back under its key. */
   readonly #made = new Set<string>()
   #peers: ReadonlyMap<string, Ip> = new Map()
+  /** An encrypted network is used here: also without peers nothing comes in or leaves in clear. */
+  #isActive = false
   #watch: Watch | undefined
   #joining: Promise<void> | undefined
   #renewing: Promise<void> | undefined
@@ -79,6 +81,7 @@ export class Encryption {
   /** Hosts to talk to, by id; the kernel is brought in line. */
   setPeers(peers: ReadonlyMap<string, Ip>): void {
     this.#peers = peers
+    this.#isActive = true
     this.look()
   }
 
@@ -86,6 +89,7 @@ export class Encryption {
   removeAll(): void {
     const { xfrm } = this.#o
     this.#peers = new Map()
+    this.#isActive = false
     for (const policy of xfrm.policies()) if (policy.port === ENCRYPTED_VXLAN_PORT) xfrm.deletePolicy(policy)
     for (const state of xfrm.states()) if (state.reqid === REQID) xfrm.deleteState(state)
   }
@@ -111,7 +115,7 @@ export class Encryption {
 
   #reconcile(): void {
     const { xfrm, vtep, clock } = this.#o
-    if (this.#peers.size === 0) return
+    if (!this.#isActive) return
     const facts: IpsecFacts = {
       vtep,
       secrets: this.#secrets,
