@@ -69,7 +69,7 @@ test('driver causeway: one word, and Docker’s containers are on a bridge of Ca
   const gateway = await must('inspect', '-f', '{{(index .NetworkSettings.Networks "net1").Gateway}}', 'aa')
   assert.ok(await pings('aa', gateway), 'the gateway')
   assert.match(await must('exec', 'aa', 'ip', 'route'), new RegExp(`default via ${gateway} dev eth0`))
-  assert.equal(sh('wget -qO- -T 5 http://127.0.0.1:8081/').stdout, 'hello\n', 'published on loopback')
+  assert.equal(sh('curl -s -m 5 http://127.0.0.1:8081/').stdout, 'hello\n', 'published on loopback')
   // the source guard: a container cannot send from an address that is not its own
   const own = await must('inspect', '-f', '{{(index .NetworkSettings.Networks "net1").IPAddress}}', 'bb')
   assert.match(sh('nft list table bridge causeway').stdout, new RegExp(own.replaceAll('.', '\\.')))
@@ -79,7 +79,7 @@ test('the published port is a port of the host: a second one on it is refused, a
   const second = await d.docker('run', '--rm', '--name', 'cc', '--network', 'net1', '-p', '8081:80', 'busybox', 'true')
   assert.match(second.err, /port is already allocated/)
   await must('rm', '-f', 'aa')
-  assert.notEqual(sh('wget -qO- -T 2 http://127.0.0.1:8081/').status, 0)
+  assert.notEqual(sh('curl -s -m 2 http://127.0.0.1:8081/').status, 0)
   await must('run', '--rm', '--network', 'net1', '-p', '8081:80', 'busybox', 'true')
 })
 
@@ -105,7 +105,7 @@ test('kill -9 of the plugin: connections go on, Docker’s next call finds the p
   assert.ok(reached, 'while the plugin was dead')
   assert.equal((await starting).code, 0)
   assert.ok(await pings('ee', 'dd'))
-  assert.equal(sh('wget -qO- -T 5 http://127.0.0.1:8082/').stdout, 'still\n')
+  assert.equal(sh('curl -s -m 5 http://127.0.0.1:8082/').stdout, 'still\n')
   await must('rm', '-f', 'dd', 'ee')
 })
 

@@ -104,7 +104,7 @@ test('a plugin without a gateway: the way out and published ports are docker_gwb
       body: { ExposedPorts: { '80/tcp': {} } },
     })
     assert.match((await lab.exec('ww', 'ip', 'route')).out, /default via \S+ dev eth0[\s\S]*10\.91\.0\.0\/24 dev plug0/)
-    assert.equal((await lab.sh('busybox wget -qO- -T 5 http://127.0.0.1:8098/')).out, 'out\n')
+    await until(async () => (await lab.sh('curl -s -m 5 http://127.0.0.1:8098/')).out === 'out\n', 'the published port')
     assert.equal(nogw.calls('NetworkDriver.ProgramExternalConnectivity').length, 0)
     await must(lab.docker('rm', '-f', 'ww'))
     await must(lab.docker('network', 'rm', 'flat'))
