@@ -25,7 +25,7 @@ const ANSWERS: readonly (readonly [string, Answer])[] = [
   ['an error without words', text(500, '')],
   ['an error of another kind', text(500, '{"error":{"message":5,"grpc_code":"x"}}')],
   ['an answer cut short', (_req, res) => void res.writeHead(200, { 'content-length': '1000' }).write('{"kvs":[', () => res.destroy())],
-  ['a reset', (req) => void req.socket.resetAndDestroy()],
+  ['a closed connection', (req) => void req.socket.destroy()],
   ['silence', () => {}],
 ]
 
