@@ -109,11 +109,17 @@ export class SandboxKernel {
     })
   }
 
-  /** Deletes links that a crash left half-way: named but not yet renamed, or out of use and waiting to be deleted. */
-  sweep(): void {
-    for (const { name, kind } of this.rtnl.links())
-      if ((kind === 'macvlan' || kind === 'ipvlan') && /^(gone[0-9a-f]{7}$|born-)/.test(name))
-        ignoreMissing(() => this.rtnl.apply([{ op: 'link.delete', dev: name }]))
+  /**
+   * Deletes links born in here that a crash left behind: not yet renamed, waiting to be deleted, or of an endpoint that has been given up.
+   * `wanted` are the names of those that stay; absent in a namespace where others may have put theirs.
+   */
+  sweep(wanted?: ReadonlySet<string>): void {
+    for (const { name, kind, linkNetnsId } of this.rtnl.links()) {
+      // with a parent in here it is the container's own
+      if ((kind !== 'macvlan' && kind !== 'ipvlan') || linkNetnsId === undefined) continue
+      const isLeft = wanted === undefined ? /^(gone[0-9a-f]{7}$|born-)/.test(name) : !wanted.has(name)
+      if (isLeft) ignoreMissing(() => this.rtnl.apply([{ op: 'link.delete', dev: name }]))
+    }
   }
 
   /** A link of this name is here, ours or not: for choosing the next ethN. */

@@ -276,7 +276,8 @@ export class Sandboxes {
   #resume(stored: SandboxRecord): void {
     const { env, registry, attachments, ports } = this.#parts
     if (stored.mode === 'host') return
-    SandboxKernel.with(stored.key, (kernel) => kernel.sweep())
+    const own = stored.netns === undefined ? new Set(stored.endpoints.map((e) => e.ifname)) : undefined
+    SandboxKernel.with(stored.key, (kernel) => kernel.sweep(own))
     const record = stored.unfinished ? this.#complete(stored) : stored
     const target = attachments.publishTarget(record)
     if (target && record.ports.length > 0) ports.restore(target, record.ports)
