@@ -6,13 +6,12 @@
  */
 import { execFileSync } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { request } from 'node:http'
 import { request as tlsRequest } from 'node:https'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type Certs, makeCerts } from './certs.ts'
-import { loopbackNet, type ServerProcess, serverProcess, waitUntil } from './server-process.ts'
+import { loopbackNet, type ServerProcess, serverDir, serverProcess, waitUntil } from './server-process.ts'
 
 export interface ConsulOptions {
   readonly members?: 1 | 3
@@ -64,7 +63,7 @@ export function consulMissing(): string | undefined {
 export async function startConsul(options: ConsulOptions = {}): Promise<ConsulLab> {
   const missing = consulMissing()
   if (missing !== undefined) throw new Error(missing)
-  const dir = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'causeway-consul-'))
+  const dir = serverDir('consul')
   const net = loopbackNet()
   const places =
     options.places ?? Array.from({ length: options.members ?? 1 }, (_, i): { ip: string; netns?: string } => ({ ip: net(i + 1) }))

@@ -7,11 +7,10 @@
  *   etcd.storeUrl('/prefix')   etcd.storeOpts   etcd.members[0].kill9()   etcd.members[0].start()   await etcd.close()
  */
 import { execFile, execFileSync } from 'node:child_process'
-import { existsSync, mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Certs, makeCerts } from './certs.ts'
-import { loopbackNet, type ServerProcess, serverProcess, waitUntil } from './server-process.ts'
+import { loopbackNet, type ServerProcess, serverDir, serverProcess, waitUntil } from './server-process.ts'
 
 export interface EtcdOptions {
   readonly members?: 1 | 3
@@ -71,8 +70,7 @@ export function etcdMissing(binary = 'etcd'): string | undefined {
 export async function startEtcd(options: EtcdOptions = {}): Promise<EtcdLab> {
   const missing = etcdMissing(options.binary)
   if (missing !== undefined) throw new Error(missing)
-  // etcd waits for the disk at every write: in memory a test does not depend on how busy the disk is
-  const dir = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'causeway-etcd-'))
+  const dir = serverDir('etcd')
   const net = loopbackNet()
   const places =
     options.places ?? Array.from({ length: options.members ?? 1 }, (_, i): { ip: string; netns?: string } => ({ ip: net(i + 1) }))

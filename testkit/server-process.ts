@@ -1,5 +1,8 @@
 /** A server program that a test starts, pauses, kills and starts again; in a network namespace when one is given. */
 import { type ChildProcess, spawn } from 'node:child_process'
+import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 
 export interface ServerProcess {
   /** 0 while it does not run. */
@@ -68,4 +71,17 @@ export async function waitUntil(what: string, ready: () => Promise<boolean> | bo
 export function loopbackNet(): (host: number) => string {
   const [x, y] = [1 + Math.floor(Math.random() * 254), 1 + Math.floor(Math.random() * 254)]
   return (host) => `127.${x}.${y}.${host}`
+}
+
+/**
+ * A folder for the data of servers, in memory where that is possible: stores wait for the disk at every write, and a test should not depend
+ * on how busy that is. Takes away what tests that were killed left behind.
+ */
+export function serverDir(kind: string): string {
+  const base = existsSync('/dev/shm') ? '/dev/shm' : tmpdir()
+  for (const name of readdirSync(base)) {
+    const pid = new RegExp(`^causeway-${kind}-(\\d+)-`).exec(name)?.[1]
+    if (pid !== undefined && !existsSync(`/proc/${pid}`)) rmSync(join(base, name), { recursive: true, force: true })
+  }
+  return mkdtempSync(join(base, `causeway-${kind}-${process.pid}-`))
 }
