@@ -74,7 +74,7 @@ describe('runtimes with the CNI plugin', { skip }, () => {
         '[engine]',
         'runtime="runc"',
         'cgroup_manager="cgroupfs"',
-        'events_logger="none"',
+        'events_logger="file"',
         `tmp_dir="${dir}/tmp"`,
         '[containers]',
         'log_driver="k8s-file"',
@@ -95,12 +95,13 @@ describe('runtimes with the CNI plugin', { skip }, () => {
       const states = JSON.parse(await ok("inspect web --format '{{json .NetworkSettings.Networks}}'"))
       assert.match(states.pods.IPAddress, /^10\.64\.0\./)
       assert.match(states.back.IPAddress, /^10\.65\.0\./)
-      const run = `run --rm ${LIMITS} --network pods --ip 10.64.0.99 --mac-address 92:d0:c6:0a:29:33 --rootfs ${rootfs}`
+      const run = `run -d --name other ${LIMITS} --network pods --ip 10.64.0.99 --mac-address 92:d0:c6:0a:29:33 --rootfs ${rootfs}`
       const script = `ip addr show eth0; ping -c1 -W3 ${states.pods.IPAddress} && ping -c1 -W3 10.64.0.1`
-      const out = await ok(`${run} /bin/sh -c '${script}'`)
+      await ok(`${run} /bin/sleep 600`)
+      const out = await ok(`exec other /bin/sh -c '${script}'`)
       assert.match(out, /92:d0:c6:0a:29:33[\s\S]*10\.64\.0\.99\/24[\s\S]*1 packets received[\s\S]*1 packets received/)
     } finally {
-      await podman('rm -f -t 0 web')
+      await podman('rm -f -t 0 web other')
     }
     assert.equal((await lab.sh('nft list table inet causeway')).out.includes('8090'), false)
     await noContainerLeft()
