@@ -104,7 +104,7 @@ function initramfs(modules: readonly string[], script: string): ArchiveEntry[] {
   const busybox = ['/usr/bin/busybox', '/bin/busybox'].find((path) => existsSync(path))
   if (busybox === undefined) throw new Error('there is no busybox (Debian: busybox-static)')
   const files = moduleFiles(folder, [...BASE_MODULES, ...modules])
-  const folders = ['bin', 'proc', 'sys', 'dev', 'host', 'layer', 'new', 'modules'].map((path) => ({ path }))
+  const folders = ['bin', 'proc', 'sys', 'dev', 'host', 'layer', 'new', 'checkout', 'modules'].map((path) => ({ path }))
   const named = files.map((file, i) => ({ path: `modules/${String(i).padStart(3, '0')}`, content: readFileSync(join(folder, file)) }))
   return [
     ...folders,
@@ -132,8 +132,11 @@ $b mount -t devtmpfs dev /new/dev
 $b mkdir -p /new/dev/pts /new/dev/shm
 $b mount -t devpts -o ptmxmode=666 devpts /new/dev/pts
 $b mount -t tmpfs tmpfs /new/dev/shm
+# a checkout below /tmp must not disappear under the guest's own
+$b mount --bind /new${ROOT} /checkout
 $b mount -t tmpfs tmpfs /new/tmp
 $b mount -t tmpfs tmpfs /new/run
+[ -d /new${ROOT} ] || { $b mkdir -p /new${ROOT}; $b mount --bind /checkout /new${ROOT}; }
 $b mkdir -p /new/run/vm /new/run/lock /new/lib/modules
 $b cp /script /new/run/vm/script
 # the kernel's own requests for modules
