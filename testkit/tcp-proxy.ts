@@ -7,6 +7,8 @@ export interface TcpProxy {
   cut(): void
   stall(): void
   heal(): void
+  /** The next thing that the target says is dropped, and its connection closed. Resolves when that happened. */
+  loseAnswer(): Promise<void>
   /** Bytes that came back from the target. */
   received(): number
   close(): Promise<void>
@@ -15,6 +17,7 @@ export interface TcpProxy {
 export async function tcpProxy(target: { readonly host: string; readonly port: number }): Promise<TcpProxy> {
   let mode: 'open' | 'cut' | 'stalled' = 'open'
   let received = 0
+  let onLost: (() => void) | undefined
   const sockets = new Set<Socket>()
   const server = createServer((near) => {
     if (mode === 'cut') return void near.destroy()
@@ -26,7 +29,15 @@ export async function tcpProxy(target: { readonly host: string; readonly port: n
       sockets.add(socket)
       if (mode === 'stalled') socket.pause()
       socket.on('data', (chunk) => {
-        if (socket === far) received += chunk.length
+        if (socket === far) {
+          received += chunk.length
+          const lost = onLost
+          onLost = undefined
+          if (lost !== undefined) {
+            far.destroy()
+            return lost()
+          }
+        }
         other.write(chunk)
       })
       socket.on('error', () => other.destroy())
@@ -59,6 +70,10 @@ export async function tcpProxy(target: { readonly host: string; readonly port: n
       // what was stalled stays lost: a route that comes back finds connections that one side gave up
       drop()
     },
+    loseAnswer: () =>
+      new Promise((resolve) => {
+        onLost = resolve
+      }),
     received: () => received,
     async close() {
       drop()

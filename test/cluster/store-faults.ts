@@ -149,6 +149,30 @@ export function storeFaults(name: string, lab: () => FaultLab): void {
       }
     })
 
+  it('a change whose answer was lost is made once and counts as made', async () => {
+    const [host, port] = member(0).endpoint.split(':') as [string, string]
+    const proxy = await tcpProxy({ host, port: Number(port) })
+    try {
+      const store = lab().open('answer', { 'kv.patience': '20' }, [`${proxy.host}:${proxy.port}`])
+      await put(store, 'gone', 'soon')
+      const before = store.counters().retries
+      const lost = proxy.loseAnswer()
+      const made = await store.txn({
+        checks: [{ key: 'ip/1', absent: true }],
+        puts: [{ key: 'ip/1', value: 'mine' }],
+        deletes: ['gone'],
+      })
+      await lost
+      assert.ok(store.counters().retries > before)
+      assert.ok(made.ok, 'it counts as made')
+      assert.equal(made.versions.get('ip/1'), (await store.get('ip/1'))?.version)
+      const other = lab().open('answer')
+      assert.ok(!(await other.txn({ checks: [{ key: 'ip/1', absent: true }], puts: [{ key: 'ip/1', value: 'theirs' }] })).ok)
+    } finally {
+      await proxy.close()
+    }
+  })
+
   it('restored from an older snapshot: everything is read again, old versions and leases count for nothing', async () => {
     const file = `/tmp/causeway-store-${process.pid}.snapshot`
     const store = lab().open('restored', { 'kv.patience': '20' })
@@ -168,9 +192,10 @@ export function storeFaults(name: string, lab: () => FaultLab): void {
     await lab().restore(file)
     rmSync(file)
     await deadline('the old state is seen', () => mirror.state.get('changed') === 'old' && !mirror.state.has('added'), 30_000)
-    // numbers are given out a second time, to other values
-    for (let i = 0; i < 4; i++) await put(store, 'added', `other ${i}`)
+    // numbers are given out a second time, to other values: a version of before must not match the one that has its number now
+    const number = (version: string) => Number(version.slice(version.indexOf('.') + 1))
     await put(store, 'changed', 'other')
+    for (let i = 0; number(await put(store, 'added', `other ${i}`)) < number(added); i++) assert.ok(i < 1000)
     assert.ok(!(await store.txn({ checks: [{ key: 'added', version: added }], deletes: ['added'] })).ok)
     assert.ok(!(await store.txn({ checks: [{ key: 'changed', version: changed }], deletes: ['changed'] })).ok)
     await deadline('the lease is lost', () => lost !== '', 20_000)
