@@ -181,10 +181,8 @@ async function build(
     clock,
     log,
     rng,
-    rng,
     host: { subnetsInUse: hostUse, hasLink: (name) => rtnl.link(name) !== undefined },
     controller: () => controller,
-    cluster: () => cluster?.findAuthority?.('overlay', 'default'),
     cluster: () => cluster?.findAuthority?.('overlay', 'default'),
   })
   // networks of plugins that are away now are still what they were

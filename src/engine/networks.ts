@@ -307,7 +307,7 @@ export class Networks {
         this.#options.ipam.restorePool({
           subnet: pool.subnet,
           ...(pool.ipRange ? { ipRange: pool.ipRange } : {}),
-          shared: this.driverOf(network).conflict === undefined,
+          shared: sharesSubnets(this.driverOf(network)),
           holder: `network "${network.name}"`,
           gateway: pool.gateway,
           aux: Object.values(pool.aux),
