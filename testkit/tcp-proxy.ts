@@ -7,8 +7,8 @@ export interface TcpProxy {
   cut(): void
   stall(): void
   heal(): void
-  /** The next thing that the target says is dropped, and its connection closed. Resolves when that happened. */
-  loseAnswer(): Promise<void>
+  /** The answer to the next request that has `text` in it is dropped, and its connection closed. Resolves when that happened. */
+  loseAnswer(text: string): Promise<void>
   /** Bytes that came back from the target. */
   received(): number
   close(): Promise<void>
@@ -17,11 +17,12 @@ export interface TcpProxy {
 export async function tcpProxy(target: { readonly host: string; readonly port: number }): Promise<TcpProxy> {
   let mode: 'open' | 'cut' | 'stalled' = 'open'
   let received = 0
-  let onLost: (() => void) | undefined
+  let toLose: { readonly text: string; readonly onLost: () => void } | undefined
   const sockets = new Set<Socket>()
   const server = createServer((near) => {
     if (mode === 'cut') return void near.destroy()
     const far = connect(target.port, target.host)
+    let lost: (() => void) | undefined
     for (const [socket, other] of [
       [near, far],
       [far, near],
@@ -31,12 +32,13 @@ export async function tcpProxy(target: { readonly host: string; readonly port: n
       socket.on('data', (chunk) => {
         if (socket === far) {
           received += chunk.length
-          const lost = onLost
-          onLost = undefined
           if (lost !== undefined) {
             far.destroy()
             return lost()
           }
+        } else if (toLose !== undefined && chunk.includes(toLose.text)) {
+          lost = toLose.onLost
+          toLose = undefined
         }
         other.write(chunk)
       })
@@ -70,9 +72,9 @@ export async function tcpProxy(target: { readonly host: string; readonly port: n
       // what was stalled stays lost: a route that comes back finds connections that one side gave up
       drop()
     },
-    loseAnswer: () =>
+    loseAnswer: (text) =>
       new Promise((resolve) => {
-        onLost = resolve
+        toLose = { text, onLost: resolve }
       }),
     received: () => received,
     async close() {
