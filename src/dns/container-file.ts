@@ -3,7 +3,7 @@
  * against the user. A hash file beside resolv.conf tells whether the text is still what was written last.
  */
 import { createHash } from 'node:crypto'
-import { closeSync, ftruncateSync, openSync, readFileSync, writeFileSync, writeSync } from 'node:fs'
+import { closeSync, fstatSync, ftruncateSync, openSync, readFileSync, writeFileSync, writeSync } from 'node:fs'
 
 /** What the hash file holds for `text`. */
 function hashOf(text: string): string {
@@ -30,9 +30,23 @@ export function writeUnlessEdited(path: string, text: string): boolean {
 
 /** Applies `change` to a file that a container may be reading; nothing is written when nothing changes. */
 export function changeInPlace(path: string, change: (text: string) => string): void {
-  const text = readOptional(path) ?? ''
-  const changed = change(text)
-  if (changed !== text) writeInPlace(path, changed)
+  let fd: number
+  try {
+    fd = openSync(path, 'r+')
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
+    const made = change('')
+    if (made !== '') writeInPlace(path, made)
+    return
+  }
+  try {
+    const bytes = readFileSync(fd)
+    const text = bytes.toString()
+    const changed = change(text)
+    if (changed !== text) overwrite(fd, Buffer.from(changed), bytes.length)
+  } finally {
+    closeSync(fd)
+  }
 }
 
 /** Same inode before and after, never empty in between; made with mode 0644 when missing. */
@@ -47,11 +61,16 @@ export function writeInPlace(path: string, text: string): void {
     return
   }
   try {
-    writeSync(fd, bytes, 0, bytes.length, 0)
-    ftruncateSync(fd, bytes.length)
+    overwrite(fd, bytes, fstatSync(fd).size)
   } finally {
     closeSync(fd)
   }
+}
+
+/** `before` is the file's length. */
+function overwrite(fd: number, bytes: Buffer, before: number): void {
+  writeSync(fd, bytes, 0, bytes.length, 0)
+  if (bytes.length < before) ftruncateSync(fd, bytes.length)
 }
 
 function readOptional(path: string): string | undefined {

@@ -8,7 +8,7 @@ import type { Rtnl } from '../kernel/types.ts'
 import type { Address, Link, Route } from '../model/kernel-state.ts'
 import { type Finding, isOurs, type LinkPlan, nothingObserved, type Observed, planLink } from '../plan/links.ts'
 import type { WantedLink, WantedSysctl } from '../plan/wanted.ts'
-import { readSysctl, writeSysctl } from '../sys/sysctl.ts'
+import { setSysctl, writeSysctl } from '../sys/sysctl.ts'
 
 export class HostKernel {
   readonly rtnl: Rtnl
@@ -75,7 +75,7 @@ export class HostKernel {
     const at = plan.created.length > 0 ? 1 : 0
     if (at > 0 && want.sysctls.length > 0) {
       this.rtnl.apply(plan.steps.slice(0, at))
-      this.applySysctls(want.sysctls)
+      this.applySysctls(want.sysctls, setSysctl)
       this.rtnl.apply(plan.steps.slice(at))
     } else {
       if (plan.steps.length > 0) this.rtnl.apply(plan.steps)
@@ -85,10 +85,10 @@ export class HostKernel {
   }
 
   /** Writes sysctls that differ. Optional ones that the kernel lacks are passed over. */
-  applySysctls(sysctls: readonly WantedSysctl[]): void {
+  applySysctls(sysctls: readonly WantedSysctl[], write: (path: string, value: string) => void = writeSysctl): void {
     for (const { path, value, optional } of sysctls) {
       try {
-        if (readSysctl(path) !== value) writeSysctl(path, value)
+        write(path, value)
       } catch (error) {
         if (!optional) throw error
       }

@@ -191,7 +191,10 @@ export class LiveChanges {
     }
     files.update(before, record)
     undo.defer('files', () => files.update(record, before))
-    registry.save(record)
+    const stored = registry.get(record.containerId)
+    const isStored = (['endpoints', 'ports', 'dnsPorts'] as const).every((key) => stored?.[key] === record[key])
+    if (isStored) registry.settle(record, env.clock)
+    else registry.save(record)
   }
 
   /** Published ports go to another gateway endpoint. Host ports keep their numbers. */

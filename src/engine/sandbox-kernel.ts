@@ -9,7 +9,7 @@ import { openRtnl } from '../kernel/rtnl.ts'
 import type { Rtnl } from '../kernel/types.ts'
 import type { Address, Step } from '../model/kernel-state.ts'
 import { closeNetns, inNetns, type Netns, openNetns } from '../sys/netns.ts'
-import { writeSysctl } from '../sys/sysctl.ts'
+import { setSysctl } from '../sys/sysctl.ts'
 
 /** Which device and address carry a sandbox's default route. */
 export interface DefaultRoute {
@@ -54,7 +54,7 @@ export class SandboxKernel {
       inNetns(this.ns, () => {
         for (const { path, value, optional } of wanted.sysctls) {
           try {
-            writeSysctl(path, value)
+            setSysctl(path, value)
           } catch (error) {
             if (!optional) throw error
           }

@@ -1,4 +1,5 @@
 /** The records of live sandboxes: durable in the store, indexed by container and by network. */
+import type { Clock } from '../base/ports.ts'
 import type { Store } from '../store/types.ts'
 import { type EndpointRecord, KEY, type SandboxRecord } from './records.ts'
 
@@ -39,6 +40,22 @@ export class SandboxRegistry {
   save(record: SandboxRecord): void {
     this.#store.put(KEY.sandbox(record.containerId), record)
     this.index(record)
+  }
+
+  /**
+   * Like {@link save} for a record that is stored already but for its `unfinished` mark. The mark goes from the store a moment later:
+   * an engine that ends before then finds the work complete when it looks.
+   */
+  settle(record: SandboxRecord, clock: Clock): void {
+    this.index(record)
+    clock.after(0, () => {
+      if (this.#live.get(record.containerId) !== record) return
+      try {
+        this.#store.put(KEY.sandbox(record.containerId), record)
+      } catch {
+        // the engine ends and the store is closed: the mark stays
+      }
+    })
   }
 
   /** Takes up a stored record without writing it again. */

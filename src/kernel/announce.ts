@@ -1,4 +1,4 @@
-/** Tells the neighbours where an address lives now: first message at once, the others in the background, as Docker does. */
+/** Tells the neighbours where an address lives now: first message within milliseconds, the others later, as Docker does. */
 import type { Ip, Mac } from '../base/address.ts'
 import type { Clock } from '../base/ports.ts'
 import type { Netns } from '../sys/netns.ts'
@@ -60,7 +60,8 @@ export function announce(
       if (wait > READY_WITHIN_MS || ready()) again()
       else clock.after(wait, () => whenReady(wait * 2))
     }
-    whenReady(FIRST_WAIT_MS)
+    // a broadcast walks through every port of the bridge before it returns: whoever waits for the attachment need not wait for that
+    clock.after(0, () => whenReady(FIRST_WAIT_MS))
   } catch {
     sender?.close()
   }

@@ -56,6 +56,10 @@ const RECEIVE_BUFFER_BYTES = 1 << 20
 /** A dump fills at most 32 KiB per receive (net/netlink/af_netlink.c netlink_dump); one answer can be longer. */
 const FIRST_BUFFER_BYTES = 64 * 1024
 const LARGEST_ANSWER_BYTES = 16 << 20
+/** Receive buffers of closed sockets, for the next ones: most sockets live for one attachment. */
+const spare: Uint8Array[] = []
+const SPARE_BUFFERS = 4
+const NOTHING = new Uint8Array(0)
 /** Refusals in one batch each take receive buffer until they are read. */
 const BATCH_MESSAGES = 128
 const DUMP_TRIES = 20
@@ -108,8 +112,7 @@ export class NetlinkSocket {
   readonly fd: number
   #open = true
   #seq = 1
-  /** Not cleared: a handle that lives for one attachment touches one page of it. */
-  #buffer: Uint8Array = uncleared(FIRST_BUFFER_BYTES)
+  #buffer: Uint8Array = spare.pop() ?? uncleared(FIRST_BUFFER_BYTES)
   readonly #writer = new MessageWriter(1024)
 
   readonly #protocol: number
@@ -142,7 +145,11 @@ export class NetlinkSocket {
   close(): void {
     if (!this.#open) return
     this.#open = false
-    closeSoon(this.fd)
+    // only a netfilter socket makes its closer wait; a thread of the pool costs more than the close itself
+    if (this.#protocol === NETLINK_NETFILTER) closeSoon(this.fd)
+    else close(this.fd)
+    if (this.#buffer.length === FIRST_BUFFER_BYTES && spare.length < SPARE_BUFFERS) spare.push(this.#buffer)
+    this.#buffer = NOTHING
   }
 
   /** Sends one request and returns its acknowledgement; a refusal is a value with `errno`, not an exception. */

@@ -4,7 +4,7 @@
  * setns(2) moves the calling thread and the children it starts; libuv's pool threads stay at home only if they
  * were started before the first setns, which is why {@link initNetns} must have run. Nothing may `await` inside.
  */
-import { closeSync, promises as fs, mkdirSync, openSync, statSync, unlinkSync, writeFileSync } from 'node:fs'
+import { closeSync, promises as fs, fstatSync, mkdirSync, openSync, statSync, unlinkSync, writeFileSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { NetError } from '../base/errors.ts'
 import { CLONE_NEWNET, check, errno, kernelError, MS_BIND, raw, unmount } from './libc.ts'
@@ -42,7 +42,7 @@ export function openNetns(path: string): Netns {
   } catch (cause) {
     throw new NetError('not-found', `Cannot open network namespace "${path}": it does not exist`, { subject: path }, cause)
   }
-  return { fd, inode: statSync(`/proc/self/fd/${fd}`).ino, path }
+  return { fd, inode: fstatSync(fd).ino, path }
 }
 
 export function closeNetns(ns: Netns): void {

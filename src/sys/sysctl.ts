@@ -4,9 +4,11 @@
  */
 import { readFileSync, writeFileSync } from 'node:fs'
 import { NetError } from '../base/errors.ts'
+import { close, errno, errnoName, O_CLOEXEC, raw } from './libc.ts'
 import { inNetns, type Netns } from './netns.ts'
 
 const ROOT = '/proc/sys'
+const O_WRONLY = 1
 
 /** In these directories the next component is the name of a link, which may hold dots. */
 const HOLDS_LINK_NAMES = /^net\.(?:ipv4|ipv6|mpls)\.(?:conf|neigh)\./
@@ -87,6 +89,19 @@ export function writeSysctl(key: string, value: string | number, ns?: Netns): st
   } catch (error) {
     throw error instanceof NetError ? error : sysctlError('set sysctl', key, error, text)
   }
+}
+
+/**
+ * Writes a parameter without looking first: for things that were made a moment ago, whose parameters nobody has set yet. A tenth of what
+ * {@link writeSysctl} costs. Of the calling thread's namespace; throws as {@link writeSysctl} does.
+ */
+export function setSysctl(key: string, value: string): void {
+  const fd = raw.open(`${ROOT}/${sysctlPath(key)}`, O_WRONLY | O_CLOEXEC, 0)
+  if (fd < 0) throw sysctlError('set sysctl', key, { code: errnoName(errno()) }, value)
+  const bytes = Buffer.from(value, 'latin1')
+  const failure = raw.write(fd, bytes, bytes.length) < 0 ? errno() : 0
+  close(fd)
+  if (failure !== 0) throw sysctlError('set sysctl', key, { code: errnoName(failure) }, value)
 }
 
 function previousValue(path: string): string {

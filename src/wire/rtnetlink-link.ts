@@ -32,6 +32,8 @@ const IFLA_AF_SPEC = 26
 const IFLA_GROUP = 27
 const IFLA_NET_NS_FD = 28
 const IFLA_EXT_MASK = 29
+const IFLA_NUM_TX_QUEUES = 31
+const IFLA_NUM_RX_QUEUES = 32
 const IFLA_LINK_NETNSID = 37
 export const IFLA_ALT_IFNAME = 53
 
@@ -73,6 +75,8 @@ export interface LinkMessage {
   group?: number
   alias?: string
   txQueueLen?: number
+  /** Queues in each direction; requests that create a link only. */
+  queues?: number
   operState?: number
   netnsFd?: number
   netnsPid?: number
@@ -195,6 +199,10 @@ export function writeLink(w: MessageWriter, link: LinkMessage): void {
   if (link.group !== undefined) w.attrU32(IFLA_GROUP, link.group)
   if (link.alias !== undefined) w.attrText(IFLA_IFALIAS, link.alias)
   if (link.txQueueLen !== undefined) w.attrU32(IFLA_TXQLEN, link.txQueueLen)
+  if (link.queues !== undefined) {
+    w.attrU32(IFLA_NUM_TX_QUEUES, link.queues)
+    w.attrU32(IFLA_NUM_RX_QUEUES, link.queues)
+  }
   if (link.operState !== undefined) w.attrU8(IFLA_OPERSTATE, link.operState)
   if (link.netnsFd !== undefined) w.attrU32(IFLA_NET_NS_FD, link.netnsFd)
   if (link.netnsPid !== undefined) w.attrU32(IFLA_NET_NS_PID, link.netnsPid)

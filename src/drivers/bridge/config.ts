@@ -36,8 +36,21 @@ function gatewayMode(options: Options, label: string, internal: boolean): Gatewa
   return value as GatewayMode
 }
 
+type Subject = { readonly id: string; readonly internal: boolean; readonly options: Options }
+
+/** By the options' own identity: a network's never change in place. An attachment asks a dozen times. */
+const parsed = new WeakMap<Options, { readonly id: string; readonly internal: boolean; readonly config: BridgeConfig }>()
+
 /** Parses the options of a bridge network. Throws NetError with Docker's texts. */
-export function parseBridgeConfig(network: { id: string; internal: boolean; options: Options }): BridgeConfig {
+export function parseBridgeConfig({ id, internal, options }: Subject): BridgeConfig {
+  const known = parsed.get(options)
+  if (known !== undefined && known.id === id && known.internal === internal) return known.config
+  const config = parse({ id, internal, options })
+  parsed.set(options, { id, internal, config })
+  return config
+}
+
+function parse(network: Subject): BridgeConfig {
   const { options, internal } = network
   const mtu = intOption(options, OPTION.mtu, 0)
   if (mtu < 0 || (mtu > 0 && mtu < 68) || mtu > 65535) throw new NetError('invalid', `invalid MTU number: ${mtu}`)
