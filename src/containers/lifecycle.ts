@@ -13,7 +13,9 @@ import type { ContainerDeps } from './deps.ts'
 import { type Exit, ExitWatch } from './exit-watch.ts'
 import { startHealth } from './health.ts'
 import { goArch } from './images-bootstrap.ts'
-import { logMaxBytes } from './log-options.ts'
+import { monitorBound } from './log-files.ts'
+import { type LogBounds, logBounds } from './log-options.ts'
+import { LogRotation } from './log-rotation.ts'
 import { exitCodeOf, type Monitor, type MonitorOptions, type MonitorPaths, writeWindowSize } from './monitor.ts'
 import type { ContainerNetwork } from './network.ts'
 import { containerDir, isRunning, type LiveProcess, logPathOf } from './record.ts'
@@ -46,6 +48,7 @@ const UNKNOWN_EXIT = 255
 export class Lifecycle {
   readonly #p: LifecycleParts
   readonly #exits: ExitWatch
+  readonly #rotation: LogRotation
   readonly exitDir: string
   #closed = false
 
@@ -53,6 +56,7 @@ export class Lifecycle {
     this.#p = parts
     this.exitDir = `${parts.deps.run}/exits`
     this.#exits = new ExitWatch(this.exitDir, parts.deps.reactor)
+    this.#rotation = new LogRotation(parts.deps.clock, parts.deps.log)
   }
 
   paths(id: string): MonitorPaths {
@@ -154,7 +158,7 @@ export class Lifecycle {
 
   #monitorOptions(entry: Entry): MonitorOptions {
     const { config, hostConfig } = entry.record
-    const maxBytes = logMaxBytes(hostConfig)
+    const maxBytes = monitorBound(this.#logBounds(entry))
     return {
       terminal: config.Tty === true,
       stdin: config.OpenStdin === true,
@@ -178,6 +182,20 @@ export class Lifecycle {
     this.#exits.expect(entry.record.id, live.monitorPid, (exit) => {
       void this.ended(entry, live, exit).catch((error) => this.#warn(entry, error))
     })
+    const { id, hostConfig } = entry.record
+    const bounds = this.#logBounds(entry)
+    if (bounds === undefined || hostConfig.LogConfig?.Type === 'none') return
+    this.#rotation.watch(id, { path: logPathOf(this.#p.deps.root, id), bundle: this.paths(id).bundle, bounds })
+  }
+
+  /** Create refuses wrong options; a container that an earlier version made with some starts all the same, and keeps all of its output. */
+  #logBounds(entry: Entry): LogBounds | undefined {
+    try {
+      return logBounds(entry.record.hostConfig)
+    } catch (error) {
+      this.#p.deps.log.warn(`the log is not bounded: ${messageOf(error)}`, { container: entry.record.id })
+      return undefined
+    }
   }
 
   /** Takes up a container that an earlier engine started and that still runs. */
@@ -197,6 +215,7 @@ export class Lifecycle {
       if (record.live?.pid !== live.pid || record.live.startTime !== live.startTime) return
       entry.stopHealth?.()
       entry.stopHealth = undefined
+      this.#rotation.forget(record.id)
       const oomKilled = cgroups.oomKills(cgroupPathOf(record)) > 0
       const exitCode = exit.code ?? UNKNOWN_EXIT
       // the kernel's file times are up to a tick behind the clock
@@ -347,6 +366,7 @@ export class Lifecycle {
   close(): void {
     this.#closed = true
     this.#exits.close()
+    this.#rotation.close()
     for (const entry of this.#p.registry.all()) {
       entry.cancelRestart?.()
       entry.stopHealth?.()

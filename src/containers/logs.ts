@@ -1,9 +1,11 @@
 /**
  * Reads conmon's k8s-file logs: `<time> <stdout|stderr> <F|P> <text>`, where P is a part of a line and F its end.
- * A tail is found by reading backwards from the end, so its cost does not grow with the log.
+ * A log is several files (log-files.ts), read as one. A tail is found by reading backwards from the end, so its cost does not grow
+ * with the log.
  */
-import { type FSWatcher, statSync, watch } from 'node:fs'
-import { type FileHandle, open, stat } from 'node:fs/promises'
+import { type FSWatcher, watch } from 'node:fs'
+import { type FileHandle, open } from 'node:fs/promises'
+import { type LogPosition, logFiles } from './log-files.ts'
 import { secondsOf } from './time.ts'
 import type { LogOptions } from './types.ts'
 
@@ -38,8 +40,14 @@ function utcStamp(time: string): string {
   return new Date(`${match[1]}${match[3]}`).toISOString().replace(/\.\d+Z$/, `${match[2] ?? ''}Z`)
 }
 
-/** Offset at which the last `count` whole lines of the wanted streams begin. */
-async function tailOffset(file: FileHandle, size: number, count: number, wants: (line: LogLine) => boolean): Promise<number> {
+interface TailStart {
+  readonly offset: number
+  /** Lines that are missing: they are in older files. Negative when there are none. */
+  readonly left: number
+}
+
+/** Where the last `count` whole lines of the wanted streams begin in a file. */
+async function tailStart(file: FileHandle, size: number, count: number, wants: (line: LogLine) => boolean): Promise<TailStart> {
   let rest = Buffer.alloc(0)
   let end = size
   let left = count
@@ -57,17 +65,17 @@ async function tailOffset(file: FileHandle, size: number, count: number, wants: 
       if (newline < lineEnd - 1) {
         const line = parseLogLine(data.subarray(newline + 1, lineEnd))
         if (line !== undefined && wants(line)) {
-          if (line.isEnd && left-- === 0) return start
+          if (line.isEnd && left-- === 0) return { offset: start, left }
           start = at + newline + 1
         }
       }
-      if (newline < 0) return start
+      if (newline < 0) return { offset: start, left }
       lineEnd = newline
     }
     rest = data.subarray(0, lineEnd)
     end = at
   }
-  return start
+  return { offset: start, left }
 }
 
 export interface Following {
@@ -77,9 +85,67 @@ export interface Following {
   readonly stopped: Promise<unknown>
 }
 
-/** Size of a log now, 0 when there is none. */
-export function logSize(path: string): number {
-  return statSync(path, { throwIfNoEntry: false })?.size ?? 0
+/** An open file of a log, and how far it has been read. */
+interface Reading {
+  readonly file: FileHandle
+  readonly inode: number
+  position: number
+}
+
+/** A file may be renamed between the look and the opening: its inode tells. */
+async function openFile(path: string, inode: number): Promise<Reading | undefined> {
+  const file = await open(path, 'r').catch(() => undefined)
+  if (file === undefined) return undefined
+  if ((await file.stat()).ino === inode) return { file, inode, position: 0 }
+  await file.close()
+  return undefined
+}
+
+/** The oldest file that is there. Files may be shifted while we look, so it is tried again; undefined when there is no log. */
+async function oldestFile(path: string): Promise<Reading | undefined> {
+  for (let n = 0; n < 10; n++) {
+    const [first] = logFiles(path)
+    if (first === undefined) return undefined
+    const reading = await openFile(first.path, first.inode)
+    if (reading !== undefined) return reading
+  }
+  return undefined
+}
+
+/** The file after the one that is read; the oldest, when that one has been dropped. Undefined when it is the newest. */
+async function nextFile(path: string, inode: number): Promise<Reading | undefined> {
+  for (let n = 0; n < 10; n++) {
+    const files = logFiles(path)
+    const next = files[files.findIndex((file) => file.inode === inode) + 1]
+    if (next === undefined) return undefined
+    const reading = await openFile(next.path, next.inode)
+    if (reading !== undefined) return reading
+  }
+  return undefined
+}
+
+/** The place where the last `count` lines begin, looking at the newest file first. Tried again when files are shifted meanwhile. */
+async function tailFile(path: string, count: number, wants: (line: LogLine) => boolean): Promise<Reading | undefined> {
+  let found: Reading | undefined
+  for (let n = 0; n < 10; n++) {
+    let left = count
+    let isWhole = true
+    for (const { path: name, inode } of logFiles(path).reverse()) {
+      const reading = await openFile(name, inode)
+      if (reading === undefined) {
+        isWhole = false
+        break
+      }
+      await found?.file.close()
+      found = reading
+      const start = await tailStart(reading.file, (await reading.file.stat()).size, left, wants)
+      reading.position = start.offset
+      left = start.left
+      if (left < 0) break
+    }
+    if (isWhole) break
+  }
+  return found
 }
 
 /** Yields the log as chunks for a client; with `follow` until the container ends or the signal aborts. A missing log is empty. */
@@ -88,29 +154,28 @@ export async function* readLog(
   options: LogOptions,
   following: Following,
   signal: AbortSignal,
-  /** Not beyond this offset: what comes later reaches the client another way. */
-  end = Number.POSITIVE_INFINITY,
+  /** Not beyond this place: what comes later reaches the client another way. */
+  end?: LogPosition,
 ): AsyncGenerator<{ stream: 'stdout' | 'stderr'; data: Buffer }> {
   const wants = (line: LogLine) => (line.stream === 'stdout' ? options.stdout : options.stderr)
   const changes = options.follow ? new ChangeFlag(path, signal, following.stopped) : undefined
   const middle = { stdout: false, stderr: false }
-  let file: FileHandle | undefined
+  const buffer = Buffer.alloc(CHUNK_BYTES)
+  let rest: Buffer = Buffer.alloc(0)
+  let reading: Reading | undefined
+  let drained = false
   try {
-    file = await open(path, 'r').catch(() => undefined)
-    let position = 0
-    let rest: Buffer = Buffer.alloc(0)
-    if (file !== undefined && options.tail !== undefined && options.tail >= 0) {
-      position = await tailOffset(file, (await file.stat()).size, options.tail, wants)
-    }
-    const buffer = Buffer.alloc(CHUNK_BYTES)
+    const isTail = options.tail !== undefined && options.tail >= 0
+    reading = isTail ? await tailFile(path, options.tail ?? 0, wants) : await oldestFile(path)
     for (;;) {
-      if (signal.aborted) return
+      if (signal.aborted || end?.inode === 0) return
       const wasLive = options.follow && following.isLive()
       changes?.reset()
-      const room = Math.min(buffer.length, end - position)
-      const { bytesRead } = file === undefined || room <= 0 ? { bytesRead: 0 } : await file.read(buffer, 0, room, position)
-      position += bytesRead
+      const room = reading !== undefined && reading.inode === end?.inode ? end.offset - reading.position : buffer.length
+      if (room <= 0) return
+      const bytesRead = reading === undefined ? 0 : await readMore(reading, buffer, Math.min(room, buffer.length))
       if (bytesRead > 0) {
+        drained = false
         const data: Buffer = Buffer.concat([rest, buffer.subarray(0, bytesRead)])
         let from = 0
         for (let to = data.indexOf(NEWLINE); to >= 0; to = data.indexOf(NEWLINE, from)) {
@@ -130,24 +195,35 @@ export async function* readLog(
         rest = Buffer.from(data.subarray(from))
         continue
       }
-      if (position >= end) return
-      // conmon starts a new file when the log has reached its bound
-      const now = await stat(path).catch(() => undefined)
-      const old = await file?.stat()
-      if (now !== undefined && (old === undefined || now.ino !== old.ino || now.size < position)) {
-        await file?.close()
-        file = await open(path, 'r').catch(() => undefined)
-        position = 0
+      const next: Reading | undefined = reading === undefined ? await oldestFile(path) : await nextFile(path, reading.inode)
+      if (next !== undefined) {
+        // a file that has a successor is complete; it may have grown since we read its end
+        if (reading !== undefined && !drained) {
+          drained = true
+          await next.file.close()
+          continue
+        }
+        await reading?.file.close()
+        reading = next
+        drained = false
         rest = Buffer.alloc(0)
-        if (file !== undefined) continue
+        continue
       }
       if (!wasLive) return
       await changes?.wait()
     }
   } finally {
     changes?.close()
-    await file?.close()
+    await reading?.file.close()
   }
+}
+
+/** Bytes read from where the last call ended; a file that somebody has emptied begins anew. */
+async function readMore(reading: Reading, buffer: Buffer, length: number): Promise<number> {
+  const { bytesRead } = await reading.file.read(buffer, 0, length, reading.position)
+  if (bytesRead === 0 && (await reading.file.stat()).size < reading.position) reading.position = 0
+  reading.position += bytesRead
+  return bytesRead
 }
 
 /** Wakes a follower when the log's folder changes, the container stops or the client leaves. */

@@ -3,7 +3,7 @@
  * its log and its exit code, so that containers outlive the engine. Everything that can be done without starting a program
  * (signals, freezing, starting the prepared process, removing groups) is done without.
  *
- * conmon's files in a bundle: `attach` (SEQPACKET socket), `ctl` (FIFO for window sizes), `pidfile`, `conmon.pid`; it writes the exit
+ * conmon's files in a bundle: `attach` (SEQPACKET socket), `ctl` (FIFO for window sizes and for opening the log anew), `pidfile`, `conmon.pid`; it writes the exit
  * code to `<exits>/<name>` when the process has ended and everything it printed is in the log.
  */
 import {
@@ -36,7 +36,7 @@ export interface MonitorOptions {
   /** Keep the container's stdin open when an attached client goes away. */
   readonly leaveStdinOpen: boolean
   readonly logPath: string | undefined
-  /** Bytes after which the log starts anew; undefined = never. */
+  /** Bytes after which conmon begins its log anew by itself; undefined = never. */
   readonly logMaxBytes?: number
 }
 
@@ -282,6 +282,16 @@ export function exitCodeOf(message: string): 126 | 127 | 128 {
 
 /** Tells conmon the new size of the terminal. A monitor that is gone is fine. */
 export function writeWindowSize(bundle: string, rows: number, columns: number): void {
+  control(bundle, `1 ${rows} ${columns}\n`)
+}
+
+/** Has conmon close its log and open one of the same name. A monitor that is gone is fine. */
+export function reopenLog(bundle: string): void {
+  control(bundle, '2 0 0\n')
+}
+
+/** One message to conmon: `<kind> <number> <number>`, see conmon's ctrl.c. */
+function control(bundle: string, message: string): void {
   let fd: number
   try {
     fd = openSync(`${bundle}/ctl`, constants.O_WRONLY | constants.O_NONBLOCK)
@@ -291,7 +301,7 @@ export function writeWindowSize(bundle: string, rows: number, columns: number): 
     throw error
   }
   try {
-    writeSync(fd, `1 ${rows} ${columns}\n`)
+    writeSync(fd, message)
   } finally {
     closeSync(fd)
   }

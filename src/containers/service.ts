@@ -17,7 +17,8 @@ import { parseDetachKeys } from './detach-keys.ts'
 import { Execs } from './execs.ts'
 import { Lifecycle } from './lifecycle.ts'
 import { limitsOf, mergeUpdate } from './limits.ts'
-import { logSize, readLog } from './logs.ts'
+import { type LogPosition, logEnd } from './log-files.ts'
+import { readLog } from './logs.ts'
 import { findPrograms, Monitor, writeWindowSize } from './monitor.ts'
 import { checkName } from './names.ts'
 import { ContainerNetwork, filesIn } from './network.ts'
@@ -352,7 +353,12 @@ export class Containers implements ContainerService {
     return this.#log(this.#registry.get(ref), options, signal)
   }
 
-  #log(entry: Entry, options: LogOptions, signal: AbortSignal, end?: number): AsyncIterable<{ stream: 'stdout' | 'stderr'; data: Buffer }> {
+  #log(
+    entry: Entry,
+    options: LogOptions,
+    signal: AbortSignal,
+    end?: LogPosition,
+  ): AsyncIterable<{ stream: 'stdout' | 'stderr'; data: Buffer }> {
     const { LogConfig } = entry.record.hostConfig
     if (LogConfig?.Type === 'none') throw new NetError('not-implemented', 'configured logging driver does not support reading')
     const stopped = options.follow ? entry.wait('stopped', signal).catch(() => {}) : Promise.resolve()
@@ -379,12 +385,12 @@ export class Containers implements ContainerService {
     this.#emit(entry, 'attach')
     if (options.stream && entry.record.live !== undefined) entry.hub.connect(`${this.#lifecycle.paths(id).bundle}/attach`)
     // taken after the connection: what is logged from here on comes as live output
-    const end = logSize(logPathOf(this.#deps.root, id))
+    const end = logEnd(logPathOf(this.#deps.root, id))
     void this.#replay(entry, session, options, end).catch((error) => this.#deps.log.warn(messageOf(error), { container: id }))
     return session
   }
 
-  async #replay(entry: Entry, session: AttachSession, options: AttachOptions, end: number): Promise<void> {
+  async #replay(entry: Entry, session: AttachSession, options: AttachOptions, end: LogPosition): Promise<void> {
     try {
       if (options.logs) {
         const log = { stdout: options.stdout, stderr: options.stderr, follow: false, timestamps: false }
