@@ -609,6 +609,9 @@ export class MemoryImages implements ImageService {
     this.all.push({ ...template, id, repoTags: options.repo === undefined ? [] : [`${options.repo}:${options.tag ?? 'latest'}`] })
     return id
   }
+  async importUrl(): Promise<string> {
+    throw new NetError('not-implemented', 'nothing is fetched here')
+  }
   async commit(): Promise<{ id: string; ref: string }> {
     throw new NetError('not-implemented', 'containers are not committed here')
   }

@@ -13,6 +13,7 @@ import { inChunks } from './archive-pack.ts'
 import { busyboxImage, goArch } from './images-bootstrap.ts'
 import { applyChanges } from './images-changes.ts'
 import { committed } from './images-commit.ts'
+import { fetchArchive, importUrl } from './images-fetch.ts'
 import { installImage } from './images-install.ts'
 import { loadArchive, loadDirectory } from './images-load.ts'
 import { checkLogin } from './images-login.ts'
@@ -22,7 +23,7 @@ import { planRemoval } from './images-remove.ts'
 import { type SavedImage, saveArchive } from './images-save.ts'
 import { ImageStore, noSuchImage, sha256 } from './images-store.ts'
 import type { LayerStore } from './layers.ts'
-import type { CommittedImage, EventBus, ImageService, ImageSummary, LoginAnswer, LoginRequest, Progress } from './types.ts'
+import type { CommittedImage, EventBus, ImageService, ImageSummary, ImportOptions, LoginAnswer, LoginRequest, Progress } from './types.ts'
 
 export interface ImagesOptions {
   readonly store: Store
@@ -85,7 +86,7 @@ export class Images implements ImageService {
     return `sha256:${hex}`
   }
 
-  async import(tar: Readable, options: { repo?: string; tag?: string; changes?: readonly string[]; message?: string }): Promise<string> {
+  async import(tar: Readable, options: ImportOptions): Promise<string> {
     const ref = options.repo === undefined || options.repo === '' ? undefined : tagged(options.repo, options.tag)
     const config = applyChanges({}, options.changes ?? [])
     const { info, release } = await this.#layers.add(tar)
@@ -108,6 +109,14 @@ export class Images implements ImageService {
     } finally {
       release()
     }
+  }
+
+  async importUrl(source: string, options: ImportOptions, progress: Progress, signal: AbortSignal): Promise<string> {
+    const url = importUrl(source)
+    // what is wrong with the request is said before anything is fetched
+    if (options.repo !== undefined && options.repo !== '') tagged(options.repo, options.tag)
+    applyChanges({}, options.changes ?? [])
+    return this.import(await fetchArchive(url, progress, signal), options)
   }
 
   async commit(layer: AsyncIterable<Buffer>, image: CommittedImage): Promise<{ id: string; ref: string }> {

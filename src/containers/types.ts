@@ -301,6 +301,15 @@ export interface CommittedImage {
 /** One line of Docker's JSON progress stream. */
 export type Progress = (line: Record<string, unknown>) => void
 
+export interface ImportOptions {
+  readonly repo?: string
+  readonly tag?: string
+  /** Dockerfile instructions. */
+  readonly changes?: readonly string[]
+  /** The image's comment. */
+  readonly message?: string
+}
+
 export interface ImageService {
   list(): readonly ImageSummary[]
   /** By name[:tag], name@digest, id or id prefix. Throws `No such image: x`. */
@@ -325,7 +334,9 @@ export interface ImageService {
   load(tar: Readable, progress: Progress): Promise<void>
   save(refs: readonly string[]): Promise<Readable>
   /** `docker import`: a flat root file system. Returns the image id. */
-  import(tar: Readable, options: { repo?: string; tag?: string; changes?: readonly string[]; message?: string }): Promise<string>
+  import(tar: Readable, options: ImportOptions): Promise<string>
+  /** The same with an archive that is fetched over HTTP or HTTPS. */
+  importUrl(url: string, options: ImportOptions, progress: Progress, signal: AbortSignal): Promise<string>
   /** An image of `parent` and one more layer (a tar without its end mark), which is left out when it is empty. Returns the image id. */
   commit(layer: AsyncIterable<Buffer>, image: CommittedImage): Promise<{ id: string; ref: string }>
   /** `busybox:latest` from the host's static busybox. Idempotent; returns the image id. */

@@ -109,21 +109,18 @@ function save(ctx: Context, { images }: ApiOptions, names: readonly string[]): P
 async function pullOrImport(ctx: Context, { images }: ApiOptions): Promise<Streamed> {
   const source = ctx.q('fromSrc')
   if (source !== '') {
-    if (source !== '-')
-      throw notImplemented(
-        'Causeway imports only what it is sent (fromSrc=-): fetch the archive with curl and pipe it to "docker import -"',
-      )
     const repo = ctx.q('repo')
     const tag = ctx.q('tag')
-    const message = ctx.q('message')
     const changes = ctx.query.getAll('changes')
+    const request = {
+      ...(repo === '' ? {} : { repo }),
+      ...(tag === '' ? {} : { tag }),
+      ...(changes.length === 0 ? {} : { changes }),
+      message: ctx.q('message') || `Imported from ${source}`,
+    }
     return streamProgress(ctx, async (progress) => {
-      const id = await images.import(ctx.bodyStream, {
-        ...(repo === '' ? {} : { repo }),
-        ...(tag === '' ? {} : { tag }),
-        ...(changes.length === 0 ? {} : { changes }),
-        ...(message === '' ? {} : { message }),
-      })
+      const id =
+        source === '-' ? await images.import(ctx.bodyStream, request) : await images.importUrl(source, request, progress, ctx.signal)
       progress({ status: id })
     })
   }
