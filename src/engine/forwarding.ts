@@ -9,7 +9,7 @@ import { messageOf } from '../base/errors.ts'
 import type { Logger } from '../base/ports.ts'
 import type { Rtnl } from '../kernel/types.ts'
 import type { NftElement } from '../model/nft-element.ts'
-import { openedElement } from '../plan/firewall/elements.ts'
+import { openedElement, switchedElement } from '../plan/firewall/elements.ts'
 import type { Finding } from '../plan/links.ts'
 import type { Store } from '../store/types.ts'
 import { readSysctl, writeSysctl } from '../sys/sysctl.ts'
@@ -30,6 +30,8 @@ export class Forwarding {
   readonly #bridges = new Map<string, readonly Family[]>()
   /** Host interfaces that we opened: the firewall keeps them from forwarding among themselves. */
   readonly #opened = { 4: new Set<string>(), 6: new Set<string>() }
+  /** Those of them that are bridges. */
+  readonly #hostBridges = new Set<string>()
   readonly #families = new Set<Family>()
 
   constructor(options: {
@@ -100,9 +102,10 @@ export class Forwarding {
   interfaceGone(name: string): void {
     for (const family of [4, 6] as const) {
       if (!this.#opened[family].delete(name)) continue
-      this.#setElements([], [openedElement(family, name)])
+      this.#setElements([], this.#elementsOf(family, name))
       this.#store.remove(KEY.sysctls + forwardingOf(name, family))
     }
+    this.#hostBridges.delete(name)
   }
 
   /** Somebody made the host a router for everybody: what we opened one by one is open anyway, and stays so when we go. */
@@ -119,7 +122,7 @@ export class Forwarding {
     for (const [key] of this.#store.list(KEY.sysctls)) if (key.startsWith(`${KEY.sysctls}net/ipv${family}/conf/`)) this.#store.remove(key)
     this.#setElements(
       [],
-      [...this.#opened[family]].map((dev) => openedElement(family, dev)),
+      [...this.#opened[family]].flatMap((dev) => this.#elementsOf(family, dev)),
     )
     this.#opened[family].clear()
     this.#families.delete(family)
@@ -131,6 +134,8 @@ export class Forwarding {
    */
   repair(family: Family, dev = ''): Finding[] {
     const findings: Finding[] = []
+    // the notices of their removal may have been lost
+    if (dev === '') for (const name of this.#opened[family]) if (this.#rtnl.link(name) === undefined) this.interfaceGone(name)
     if (!this.#enabled || this.isGlobal(family)) return findings
     const bridges = [...this.#bridges].filter(([name, families]) => families.includes(family) && (dev === '' || dev === name))
     const look = (name: string, remember: boolean) => {
@@ -173,8 +178,15 @@ export class Forwarding {
 
   #guard(family: Family, dev: string): void {
     if (this.#opened[family].has(dev)) return
-    this.#setElements([openedElement(family, dev)], [])
+    if (this.#rtnl.link(dev)?.kind === 'bridge') this.#hostBridges.add(dev)
+    this.#setElements(this.#elementsOf(family, dev), [])
     this.#opened[family].add(dev)
+  }
+
+  /** What the firewall has of an opened interface in one family, and of both as long as one is left. */
+  #elementsOf(family: Family, dev: string): NftElement[] {
+    const other = this.#opened[family === 4 ? 6 : 4].has(dev)
+    return [openedElement(family, dev), ...(this.#hostBridges.has(dev) && !other ? [switchedElement(dev)] : [])]
   }
 
   #openIpv6Globally(): boolean {
@@ -205,6 +217,7 @@ export class Forwarding {
     }
     this.#opened[4].clear()
     this.#opened[6].clear()
+    this.#hostBridges.clear()
     this.#bridges.clear()
     this.#families.clear()
   }

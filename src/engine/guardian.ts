@@ -74,6 +74,7 @@ export class Guardian {
         if (!host.isWanted(link.name)) {
           if (change === 'new' && !link.loopback && link.up && link.master === 0 && !link.alias.startsWith('causeway:'))
             forwarding.interfaceAppeared(link.name)
+          else if (change === 'delete') forwarding.interfaceGone(link.name)
           return
         }
         // a link that is being made looks wrong until its last event

@@ -61,6 +61,11 @@ export function openedElement(family: 4 | 6, dev: string): NftElement {
   return { set: `opened${family}`, key: ifname(dev), comment: 'forwards for containers only' }
 }
 
+/** Such an interface that is a bridge: with br_netfilter on, frames between its ports come by as well. */
+export function switchedElement(bridge: string): NftElement {
+  return { set: 'switched', key: concat(ifname(bridge), ifname(bridge)), comment: 'bridged by the host' }
+}
+
 /** Legacy link: `from` may call `proto`/`port` of `to` although icc=false; answers belong to the flow. */
 export interface FirewallLink {
   readonly bridge: string

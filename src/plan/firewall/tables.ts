@@ -69,6 +69,7 @@ const INET_SETS = `
   set gateways6 { type ipv6_addr; }
   set opened4 { type ifname; }
   set opened6 { type ifname; }
+  set switched { type ifname . ifname; }
   map from { type ifname : verdict; }
   map into { type ifname : verdict; }
   map pairs { type ifname . ifname : verdict; }
@@ -111,6 +112,8 @@ const INET_CHAINS: readonly Chain[] = [
       'oifname vmap @into',
       // With br_netfilter switched on, what is only bridged comes by here too: a LAN of the host's, with containers in it.
       'iifname . oifname @own goto pass',
+      // The same of the host's own bridges that we opened: what is only bridged there is nobody's to stop.
+      'iifname . oifname @switched return',
       // Interfaces on which we switched forwarding on: the host is no router for others because of us.
       `meta nfproto ipv4 iifname @opened4 ${drop('drop_uplinks')}`,
       `meta nfproto ipv6 iifname @opened6 ${drop('drop_uplinks')}`,
