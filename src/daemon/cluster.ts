@@ -25,7 +25,8 @@ export interface Cluster extends Outside {
   readonly advertise: string
   /** The controller has taken up what it had: global networks come and go from now on. */
   begin(controller: Controller): void
-  close(): Promise<void>
+  /** `isIdle`: no container runs, nothing is to be left in the kernel. */
+  close(isIdle: boolean): Promise<void>
 }
 
 /** Undefined without `--cluster-store`. Throws `invalid` for flags that cannot be followed on this host; a store that is away is no error. */
@@ -87,8 +88,8 @@ export function openCluster(parts: {
         abandon: (networkId) => controller.abandon(networkId),
       })
     },
-    async close() {
-      await overlay.close()
+    async close(isIdle) {
+      await overlay.close(isIdle)
       await service.close()
       await store.close()
     },

@@ -208,7 +208,7 @@ async function build(
     hostUse,
     onEvent: (event) => publishNetworkEvent(event, { host: event.host }),
   })
-  done.push(() => cluster?.close())
+  done.push(() => cluster?.close(false))
   const outside = combine([dockers, ...(cluster ? [cluster] : []), lan, plugins])
   const controller = new Controller({
     env: { store, rtnl, nft, conntrack, dns, reactor, clock, rng, log, netnsDir: `${config.execRoot}/netns`, cards: lan.cards },
@@ -354,7 +354,7 @@ async function build(
         foreign.removeAccept()
       } else log.info('containers go on; `causeway up` takes them up again', { sandboxes: controller.registry.all().length })
       await controller.close()
-      await cluster?.close()
+      await cluster?.close(idle)
       lan.close()
       await dns.close()
       await reactor.close()

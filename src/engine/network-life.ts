@@ -260,7 +260,8 @@ export class NetworkLife {
       const wanted = driver.networkWanted(network)
       if (wanted.firewall) this.#o.firewall.change([], networkElements(wanted.firewall))
       this.#o.adopted.withdraw(wanted.links)
-      const names = wanted.links.map((l) => l.spec.name)
+      // what could not be made is not ours: somebody else's device may have the name
+      const names = wanted.links.map((l) => l.spec.name).filter((name) => this.#o.host.isWanted(name))
       const links = driver.sharesLinks ? names.filter((name) => !this.#isWantedBeside(network, name)) : names
       for (const name of links) {
         this.#o.forwarding.closeBridge(name)

