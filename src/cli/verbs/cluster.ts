@@ -133,7 +133,7 @@ export const verify = defineCommand({
   args: [0, 0],
   options: { format: formatOption(), timeout: integer('', 'Seconds to wait for the answers of all hosts (default 5)') },
   notes:
-    'Asks every host that is up for the neighbour and forwarding entries of each network that it has containers on. Exit code 1 when one of them differs or does not answer; the lines are "address MAC host".',
+    'Asks every host that is up for the neighbour and forwarding entries of each network that it has containers on. Exit code 1 when one differs or does not answer; the lines are "address MAC host".',
   examples: [{ line: 'causeway cluster verify' }],
   run: async (context, _args, options) => {
     const query = { timeout: options.timeout === undefined ? undefined : String(options.timeout) }
