@@ -197,8 +197,8 @@ export async function judgeKernels(lab: Lab, truth: Truth): Promise<string[]> {
   return wrong
 }
 
-/** Every container pings every other of its networks, by address and by name, once; `gone` are names that must not be known. */
-export async function judgeTraffic(lab: Lab, { attached }: Truth, gone: readonly string[] = []): Promise<string[]> {
+/** Every container pings every other of its networks once, by address and (unless told) by name; `gone` are names that must not be known. */
+export async function judgeTraffic(lab: Lab, { attached }: Truth, gone: readonly string[] = [], byName = true): Promise<string[]> {
   const containers = [...new Set(attached.map((a) => a.container))]
   const wrong = containers.map(async (container) => {
     const mine = attached.filter((a) => a.container === container)
@@ -207,7 +207,7 @@ export async function judgeTraffic(lab: Lab, { attached }: Truth, gone: readonly
       for (const other of attached)
         if (other.networkId === own.networkId && other.container !== container) {
           targets.add(other.ip)
-          targets.add(other.container)
+          if (byName) targets.add(other.container)
         }
     const script = `for n in ${[...targets].join(' ')}; do ping -c 1 -W 2 $n >/dev/null 2>&1 || echo $n; done
       for n in ${gone.join(' ')}; do nslookup $n 127.0.0.11 2>/dev/null | sed 1,2d | grep -q "^Address" && echo still $n; done; true`
