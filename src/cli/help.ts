@@ -16,7 +16,7 @@ export function usageHint(spec: Pick<CommandSpec<OptionTable>, 'path' | 'usage'>
 
 export function commandHelp(spec: CommandSpec<OptionTable>, width: number): string {
   const parts = [usageLine(spec), '', spec.summary]
-  if (spec.notes !== undefined) parts.push('', spec.notes)
+  if (spec.notes !== undefined) parts.push('', ...spec.notes.split('\n').flatMap((line) => wrap(line, width)))
   if (spec.aliases !== undefined && spec.aliases.length > 0)
     parts.push('', 'Aliases:', `  ${[spec.path, ...spec.aliases].map((a) => `${PROGRAM} ${a}`).join(', ')}`)
   const options = Object.entries(spec.options).filter(([, o]) => !o.hidden)
