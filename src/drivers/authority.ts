@@ -53,6 +53,8 @@ export interface EndpointFinal extends EndpointAsk {
   readonly ipv4: Ip | ''
   readonly ipv6: Ip | ''
   readonly mac: Mac | ''
+  /** Name of the outer end on the host, when the interface is a pair. */
+  readonly hostIfname?: string
   readonly data: AuthorityData
 }
 

@@ -24,7 +24,7 @@ export function insideOf(network: Network, endpoint: EndpointFacts): WantedInsid
 }
 
 /** An address with its subnet's length, and the broadcast address that programs ask for (SIOCGIFBRDADDR). */
-function addressOn(dev: string, subnet: Cidr, ip: Ip): Address {
+export function addressOn(dev: string, subnet: Cidr, ip: Ip): Address {
   const { length } = splitPrefix(subnet)
   const broadcast = familyOf(ip) === 4 && length < 31 ? { broadcast: ipFromBigInt(4, cidrRange(subnet).last) } : {}
   return { dev, address: ipPrefixOf(ip, length), noDad: ip.includes(':'), scope: 'global', ...broadcast }

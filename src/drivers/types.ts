@@ -2,7 +2,7 @@
 import { type Cidr, cidrContains, type Ip, type Mac } from '../base/address.ts'
 import type { Address, Link, LinkSpec } from '../model/kernel-state.ts'
 import type { Network } from '../model/network.ts'
-import type { FirewallEndpoint, FirewallNetwork } from '../plan/firewall/elements.ts'
+import type { FirewallEndpoint, FirewallNetwork, GatewayMode } from '../plan/firewall/elements.ts'
 import type { WantedInside, WantedLink } from '../plan/wanted.ts'
 import type { AuthorityData } from './authority.ts'
 import type { Options } from './options.ts'
@@ -99,6 +99,8 @@ export interface Driver {
   reachesOutside?(network: Network): boolean
   /** Its endpoints reach the outside through docker_gwbridge when the sandbox has no other gateway. */
   usesGatewayBridge?(network: Network, data: AuthorityData): boolean
+  /** Where published ports of its endpoints lead through. Undefined: nothing of it can be published. */
+  publishing?(network: Network): Publishing | undefined
   /** Prefix of interface names in the sandbox, `eth` unless said. */
   ifacePrefix?(network: Network, data: AuthorityData): string
   /** MAC for an address (overlay: 02:42 and the address); random when absent or undefined. `''` = the kernel's or the parent's. */
@@ -111,6 +113,15 @@ export interface Driver {
   deviceOf?(network: Network): string
   /** What two networks that claim one device, or overlap, cannot share; undefined when they can live side by side. */
   conflict?(network: Network, other: Network): string | undefined
+}
+
+export interface Publishing {
+  /** Device of the host behind which the endpoints are. */
+  readonly bridge: string
+  readonly mode4: GatewayMode
+  readonly mode6: GatewayMode
+  /** Host address for bindings that name none. */
+  readonly hostBindingIpv4: Ip | undefined
 }
 
 export interface EndpointIps {

@@ -49,8 +49,8 @@ export class Asking {
   async create(e: EndpointRecord): Promise<EndpointRecord | undefined> {
     const asked = this.#asked.get(e.id)
     if (asked === undefined) return undefined
-    const { ipv4, ipv6, mac } = e
-    const final: EndpointFinal = { ...asked.ask, ipv4, ipv6, mac, data: asked.data }
+    const { ipv4, ipv6, mac, hostIfname } = e
+    const final: EndpointFinal = { ...asked.ask, ipv4, ipv6, mac, hostIfname, data: asked.data }
     this.#learn(asked, await asked.authority.createEndpoint?.(asked.network, final))
     asked.final = { ...final, data: asked.data }
     return { ...e, data: asked.data }
@@ -92,8 +92,8 @@ function askOf(sandbox: SandboxRecord, endpointId: string, network: Network, set
 
 /** An endpoint of a live sandbox, as its authority knows it. */
 export function finalOf(sandbox: SandboxRecord, { record: e, network }: Attached): EndpointFinal {
-  const { ipv4, ipv6, mac, data = {} } = e
-  return { ...askOf(sandbox, e.id, network, e.settings), ipv4, ipv6, mac, data }
+  const { ipv4, ipv6, mac, hostIfname, data = {} } = e
+  return { ...askOf(sandbox, e.id, network, e.settings), ipv4, ipv6, mac, hostIfname, data }
 }
 
 /** Notes, before the record goes, that an authority is to be told: a crash after it must not leave the endpoint there for ever. */

@@ -5,7 +5,7 @@
 import { type Ip, splitPrefix } from '../base/address.ts'
 import { parseBridgeConfig } from '../drivers/bridge/config.ts'
 import { advertiseOptions, endpointSysctls, OPTION } from '../drivers/options.ts'
-import { type EndpointWanted, poolOf } from '../drivers/types.ts'
+import { type EndpointWanted, type Publishing, poolOf } from '../drivers/types.ts'
 import type { Announcement } from '../kernel/announce.ts'
 import type { EndpointInfo } from '../model/endpoint.ts'
 import type { Network } from '../model/network.ts'
@@ -151,19 +151,18 @@ export class Attachments {
   publishTarget(record: SandboxRecord): PublishTarget | undefined {
     const { v4, v6 } = this.gateways(record)
     const main = v4 ?? v6
-    if (main === undefined || main.network.driver !== 'bridge') return undefined
-    const config = parseBridgeConfig(main.network)
+    const publishing = main && this.#publishing(main)
+    if (publishing === undefined) return undefined
     const modeOf = (at: Attached | undefined, family: 4 | 6) => {
-      if (at === undefined || at.network.driver !== 'bridge') return 'nat'
-      const own = parseBridgeConfig(at.network)
-      return family === 4 ? own.mode4 : own.mode6
+      const own = at && this.#publishing(at)
+      return (family === 4 ? own?.mode4 : own?.mode6) ?? 'nat'
     }
     return {
       holder: record.id,
       holderName: record.containerName,
       ipv4: v4?.record.ipv4 ?? '',
       ipv6: v6?.record.ipv6 ?? '',
-      defaultIpv4: config.hostBindingIpv4,
+      defaultIpv4: publishing.hostBindingIpv4,
       routed4: modeOf(v4, 4) === 'routed',
       routed6: modeOf(v6, 6) === 'routed',
       unheld: record.netns !== undefined,
@@ -177,9 +176,14 @@ export class Attachments {
       const isV6 = binding.hostIp.includes(':')
       const via = isV6 ? v6 : v4
       const containerIp = isV6 ? via?.record.ipv6 : via?.record.ipv4
-      if (via === undefined || !containerIp || via.network.driver !== 'bridge') return []
-      return portElements({ ...binding, containerIp, bridge: parseBridgeConfig(via.network).bridge, routed: binding.hostPort === 0 })
+      const bridge = via && this.#publishing(via)?.bridge
+      if (bridge === undefined || !containerIp) return []
+      return portElements({ ...binding, containerIp, bridge, routed: binding.hostPort === 0 })
     })
+  }
+
+  #publishing({ network }: Attached): Publishing | undefined {
+    return this.#networks.driverOf(network).publishing?.(network)
   }
 
   endpointElements(at: Attached): NftElement[] {

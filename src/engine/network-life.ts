@@ -125,7 +125,8 @@ export class NetworkLife {
         if (wanted.firewall?.isLan) {
           this.#o.lanBridges.add(link.spec.name)
           this.#o.forwarding.interfaceAppeared(link.spec.name)
-        } else if (!network.internal && link.spec.kind === 'bridge') this.#o.forwarding.openBridge(link.spec.name, families)
+        } else if (!network.internal && (link.spec.kind === 'bridge' || wanted.firewall?.bridge === link.spec.name))
+          this.#o.forwarding.openBridge(link.spec.name, families)
       }
       if (wanted.firewall) this.#o.firewall.change(networkElements(wanted.firewall))
     } catch (error) {

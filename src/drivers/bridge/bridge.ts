@@ -209,6 +209,8 @@ export const bridgeDriver: Driver = {
     return parseBridgeConfig(network).bridge
   },
 
+  publishing: parseBridgeConfig,
+
   conflict(network, other) {
     const a = parseBridgeConfig(network)
     const b = parseBridgeConfig(other)
