@@ -6,6 +6,7 @@ import { type Cidr, cidrContains, familyOf, type Ip, type Mac, tryParseCidr, try
 import { messageOf } from '../base/errors.ts'
 import type { IpamPool, Network } from '../model/network.ts'
 import type { ClusterEndpoint, ClusterHost, ClusterNetwork, ClusterSubnet, KernelEntry } from './model.ts'
+import type { PathReport } from './paths/paths.ts'
 
 export type Decoded<T> = { readonly ok: true; readonly value: T } | { readonly ok: false; readonly why: string }
 
@@ -183,6 +184,7 @@ export function decodeHost(value: string, hostId: string): Decoded<StoredHost> {
       version: text(f, 'version'),
       started: int(f, 'started', 0, Number.MAX_SAFE_INTEGER),
       instance: text(f, 'instance'),
+      mtu: optional(f, 'mtu', (fields, name) => int(fields, name, 0, 65535)) ?? 0,
       routes: items(f, 'routes', 1024).map((route) => cidr({ route }, 'route')),
       evicted: optional(f, 'evicted', bool) ?? false,
     }
@@ -209,6 +211,27 @@ export function decodeState(value: string): Decoded<PublishedState> {
     entries: int(f, 'entries', 0, Number.MAX_SAFE_INTEGER),
     lines: optional(f, 'lines', (fields, name) => texts(fields, name, 100_000)),
   }))
+}
+
+/** `paths/<host>` */
+export interface PublishedPaths extends PathReport {
+  readonly nonce: string
+}
+
+export function decodePaths(value: string): Decoded<PublishedPaths> {
+  return decode(value, (f) => ({
+    nonce: text(f, 'nonce'),
+    sent: sizes(f, 'sent'),
+    heard: sizes(f, 'heard'),
+    need: int(f, 'need', 0, 65535),
+  }))
+}
+
+function sizes(fields: Fields, name: string): Record<string, number> {
+  const table = fieldsOf(fields[name], `"${name}"`)
+  const ids = Object.keys(table)
+  if (ids.length > MAX_ITEMS || !ids.every(isId)) throw new Wrong(`"${name}" is not a table by host`)
+  return Object.fromEntries(ids.map((hostId) => [hostId, int(table, hostId, 0, 65535)]))
 }
 
 export function decodeNonce(value: string): Decoded<string> {

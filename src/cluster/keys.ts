@@ -33,6 +33,9 @@ export const CLUSTER_KEY = {
   /** A network's entries as they are in a host's kernel. Written on demand, watched by nobody. */
   states: (networkId: string) => `states/${networkId}/`,
   state: (networkId: string, hostId: string) => `states/${networkId}/${hostId}`,
+  /** What hosts have found about the paths to each other. Written on demand, watched by nobody. */
+  paths: 'paths/',
+  path: (hostId: string) => `paths/${hostId}`,
 } as const
 
 /** Keys in the engine's own store: the last known state, for starts without the cluster's store. */

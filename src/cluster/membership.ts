@@ -29,6 +29,8 @@ export interface MembershipOptions {
   readonly version: string
   readonly instance: string
   readonly leaseSeconds: number
+  /** See {@link ClusterHost.mtu}. */
+  readonly mtu: () => number
   /** Subnets that this host routes to. */
   readonly routes: () => readonly Cidr[]
   /** The host has joined (again): what it holds is to be compared with the store. */
@@ -44,6 +46,7 @@ export class Membership {
   #joining: Promise<void> | undefined
   #hasWarned = false
   #isSeen = false
+  #updating = false
 
   constructor(options: MembershipOptions) {
     this.#o = options
@@ -81,7 +84,7 @@ export class Membership {
 
   /** Somebody has changed or deleted this host's record. */
   recordChanged(): void {
-    if (this.#stopping.signal.aborted || this.#joining !== undefined || this.#version === undefined) return
+    if (this.#stopping.signal.aborted || this.#joining !== undefined || this.#version === undefined || this.#updating) return
     const now = this.#o.hosts.versionOf(this.#o.hostId)
     // until the watch has shown our own write, what it shows is older
     if (now === this.#version) this.#isSeen = true
@@ -89,6 +92,25 @@ export class Membership {
     this.#version = undefined
     this.#o.log.warn('the record of this host in the cluster was changed or removed by another member; joining again')
     void this.join()
+  }
+
+  /** What the record says of this host has changed: tells the others. Never throws; a host that is not a member tells them when it joins. */
+  async update(): Promise<void> {
+    const version = this.#version
+    if (version === undefined || this.#joining !== undefined || this.#updating || this.#stopping.signal.aborted) return
+    this.#updating = true // the watch may show the new record before the answer comes
+    const key = CLUSTER_KEY.host(this.#o.hostId)
+    try {
+      const result = await this.#o.store.txn({ checks: [{ key, version }], puts: [{ key, value: this.#record() }] })
+      if (!result.ok || this.#version !== version) return // joining again writes it too
+      this.#version = result.versions.get(key)
+      this.#isSeen = this.#o.hosts.versionOf(this.#o.hostId) === this.#version
+    } catch (error) {
+      this.#o.log.warn('cannot tell the cluster what has changed on this host', { error: messageOf(error) })
+    } finally {
+      this.#updating = false
+      this.recordChanged()
+    }
   }
 
   /** A transaction has shown that the record is not ours any more. */
@@ -163,6 +185,7 @@ export class Membership {
       version,
       started: this.#started,
       instance,
+      mtu: Math.min(this.#o.mtu(), 65535),
       routes: this.#o.routes().slice(0, 256),
     })
   }

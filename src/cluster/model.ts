@@ -61,6 +61,8 @@ export interface ClusterHost {
   readonly started: number
   /** Changes at every start of the engine: two values at a time mean two engines with one identity. */
   readonly instance: string
+  /** The largest IP packet that it can send to every other member, in bytes: of its interface, less when a path carries less. 0 = unknown. */
+  readonly mtu: number
   /** Subnets that the host routes to: not chosen for a network unless asked for. */
   readonly routes: readonly Cidr[]
   /** `down`: its lease has ended; it keeps what it owns. `evicted`: what it owned was freed; it may come back. */

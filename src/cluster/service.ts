@@ -22,6 +22,8 @@ import { type Advertise, Membership } from './membership.ts'
 import { Mirror } from './mirror.ts'
 import type { ClusterEndpoint, ClusterHost, ClusterView, ReadKernelEntries } from './model.ts'
 import { NetworkClaims } from './network-claims.ts'
+import type { PathReport } from './paths/paths.ts'
+import { PathVerifier } from './paths/verify.ts'
 import { type NamePort, type RemoteEvent, RemoteNames } from './remote-names.ts'
 import { Settler } from './settler.ts'
 import type { ClusterStore, StoreCounters, StoreStatus } from './store/types.ts'
@@ -44,6 +46,10 @@ export interface ClusterOptions {
   readonly version: string
   readonly advertise: Advertise
   readonly leaseSeconds?: number
+  /** See {@link ClusterHost.mtu}; 0 when absent. Call {@link ClusterService.hostChanged} when it changes. */
+  readonly mtu?: () => number
+  /** Looks at the paths to all members that are up; undefined when it cannot. */
+  readonly surveyPaths?: (survey: number) => Promise<PathReport | undefined>
   /** Subnets that this host routes to. */
   readonly routes: () => readonly Cidr[]
   readonly names: NamePort
@@ -126,6 +132,7 @@ export class ClusterService {
       version: options.version,
       instance: hex(rng.bytes(8)),
       leaseSeconds: options.leaseSeconds ?? LEASE_SECONDS,
+      mtu: options.mtu ?? (() => 0),
       routes: options.routes,
       onJoined: () => {
         if (this.#hooks !== undefined) this.#settler.joined()
@@ -155,7 +162,18 @@ export class ClusterService {
       log,
       onConflict: (conflict) => this.#conflict(conflict),
     })
-    this.#verifier = new Verifier({ store, mirror, membership, clock, rng, log, readKernel: (id) => this.#readKernel(id) })
+    const { surveyPaths } = options
+    const survey = surveyPaths === undefined ? undefined : new PathVerifier({ store, mirror, membership, clock, log, survey: surveyPaths })
+    this.#verifier = new Verifier({
+      store,
+      mirror,
+      membership,
+      clock,
+      rng,
+      log,
+      readKernel: (id) => this.#readKernel(id),
+      ...(survey === undefined ? {} : { paths: survey }),
+    })
     this.authority = new ClusterAuthority({
       mirror,
       claims: this.#claims,
@@ -194,6 +212,11 @@ export class ClusterService {
     for (const { id } of hooks.networks()) if (this.#mirror.networkTable.isSynced) this.#networkChanged(id)
     for (const { id } of this.#mirror.networks()) this.#networkChanged(id)
     this.#settler.joined()
+  }
+
+  /** What is said of this host (its MTU) has changed. */
+  hostChanged(): void {
+    void this.membership.update()
   }
 
   summary(): ClusterSummary {

@@ -11,6 +11,7 @@ import { CLUSTER_KEY } from './keys.ts'
 import type { Membership } from './membership.ts'
 import type { Mirror } from './mirror.ts'
 import type { KernelEntry, ReadKernelEntries } from './model.ts'
+import type { PathVerdict, PathVerifier } from './paths/verify.ts'
 import type { ClusterStore } from './store/types.ts'
 
 const POLL_MS = 100
@@ -26,6 +27,8 @@ export interface VerifierOptions {
   readonly rng: Rng
   readonly log: Logger
   readonly readKernel: ReadKernelEntries
+  /** Absent: paths are not probed. */
+  readonly paths?: PathVerifier
 }
 
 export interface HostVerdict {
@@ -48,14 +51,19 @@ export interface NetworkVerdict {
 }
 
 export interface Verdict {
-  /** All hosts that are up agree with the store on all networks. */
+  /** All hosts that are up agree with the store on all networks, and reach each other. */
   readonly ok: boolean
   readonly networks: readonly NetworkVerdict[]
+  /** Paths between hosts that are up, each direction for itself. */
+  readonly paths: readonly PathVerdict[]
 }
 
 export function hashOf(lines: readonly string[]): string {
   return createHash('sha256').update(lines.join('\n')).digest('hex').slice(0, 16)
 }
+
+const isAgreed = (networks: readonly NetworkVerdict[]): boolean =>
+  networks.every(({ hosts }) => hosts.every(({ state }) => state === 'agrees' || state === 'down'))
 
 export class Verifier {
   readonly #o: VerifierOptions
@@ -66,7 +74,8 @@ export class Verifier {
 
   /** Somebody asks: publishes this host's kernel state of each network that it has endpoints on. Never throws. */
   async answer(nonce: string): Promise<void> {
-    const { store, mirror, membership, log, readKernel } = this.#o
+    const { store, mirror, membership, log, readKernel, paths } = this.#o
+    void paths?.answer(nonce)
     for (const networkId of mirror.used()) {
       if (!mirror.endpointTable.list(networkId).some(({ hostId }) => hostId === mirror.hostId)) continue
       try {
@@ -84,22 +93,24 @@ export class Verifier {
 
   /** Asks all members and compares; again when something changed meanwhile. Throws `unavailable` when the store is away. */
   async verify(timeoutMs: number): Promise<Verdict> {
-    let verdict: Verdict = { ok: true, networks: [] }
+    let networks: readonly NetworkVerdict[] = []
+    let paths: readonly PathVerdict[] | undefined
     for (let round = 0; round < MAX_ROUNDS; round++) {
-      verdict = await this.#round(timeoutMs)
-      if (verdict.ok) return verdict
+      const nonce = hex(this.#o.rng.bytes(8))
+      const until = this.#o.clock.now() + timeoutMs
+      networks = await this.#round(nonce, until)
+      paths ??= (await this.#o.paths?.verdicts(nonce, until, networks)) ?? []
+      if (isAgreed(networks)) break
     }
-    return verdict
+    return { ok: isAgreed(networks) && (paths ?? []).every(({ state }) => state === 'ok'), networks, paths: paths ?? [] }
   }
 
-  async #round(timeoutMs: number): Promise<Verdict> {
-    const { store, mirror, clock, rng } = this.#o
-    const nonce = hex(rng.bytes(8))
+  async #round(nonce: string, until: number): Promise<readonly NetworkVerdict[]> {
+    const { store, mirror } = this.#o
     await store.txn({ puts: [{ key: CLUSTER_KEY.verification, value: JSON.stringify({ nonce }) }] })
-    const until = clock.now() + timeoutMs
     const networks: NetworkVerdict[] = []
     for (const { id, name } of mirror.networks()) networks.push(await this.#network(id, name, nonce, until))
-    return { ok: networks.every(({ hosts }) => hosts.every(({ state }) => state === 'agrees' || state === 'down')), networks }
+    return networks
   }
 
   async #network(networkId: string, network: string, nonce: string, until: number): Promise<NetworkVerdict> {

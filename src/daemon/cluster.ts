@@ -4,12 +4,15 @@ import { parseIp, splitPrefix } from '../base/address.ts'
 import type { Clock, Logger, Rng } from '../base/ports.ts'
 import type { Advertise } from '../cluster/membership.ts'
 import { Overlay } from '../cluster/overlay/overlay.ts'
+import { underlayMtu } from '../cluster/overlay/underlay.ts'
+import { Paths } from '../cluster/paths/paths.ts'
 import type { RemoteEvent } from '../cluster/remote-names.ts'
 import { type ClusterService, startCluster } from '../cluster/service.ts'
 import { openClusterStore } from '../cluster/store/open.ts'
 import { parseAdvertise, parseStoreOptions, parseStoreUrl, type StoreConfig } from '../cluster/store/url.ts'
 import type { DnsService } from '../dns/service.ts'
 import { overlayDriver } from '../drivers/overlay/overlay.ts'
+import { VXLAN_PORT } from '../drivers/overlay/wanted.ts'
 import type { Controller } from '../engine/controller.ts'
 import type { HostSubnets } from '../ipam/host-subnets.ts'
 import type { Rtnl } from '../kernel/types.ts'
@@ -54,7 +57,8 @@ export function openCluster(parts: {
   )
   const advertise: Advertise = { address: parseIp(host), port }
   const store = openClusterStore(config, { clock, rng, logger: log })
-  const late: { overlay?: Overlay } = {}
+  const late: { overlay?: Overlay; paths?: Paths } = {}
+  const ownMtu = () => underlayMtu(rtnl, advertise.address)
   const service = startCluster({
     store,
     cache: parts.cache,
@@ -66,6 +70,8 @@ export function openCluster(parts: {
     version: parts.version,
     advertise,
     ...(config.ttlSeconds === undefined ? {} : { leaseSeconds: config.ttlSeconds }),
+    mtu: () => late.paths?.smallest() ?? ownMtu(),
+    surveyPaths: async (survey) => late.paths?.survey(survey),
     routes: () => [...parts.hostUse().reserved],
     names: parts.dns,
     onEvent: parts.onEvent,
@@ -73,6 +79,19 @@ export function openCluster(parts: {
   })
   const overlay = new Overlay({ ...parts, view: service.view, vtep: advertise.address, store })
   late.overlay = overlay
+  const paths = new Paths({
+    view: service.view,
+    source: advertise.address,
+    port: VXLAN_PORT,
+    mtu: ownMtu,
+    need: () => overlay.largestPacket(),
+    reactor: parts.reactor,
+    clock,
+    rng,
+    log,
+    onSmallest: () => service.hostChanged(),
+  })
+  late.paths = paths
   const authority = overlay.wrap(service.authority)
   return {
     service,
@@ -89,6 +108,7 @@ export function openCluster(parts: {
       })
     },
     async close(isIdle) {
+      paths.close()
       await overlay.close(isIdle)
       await service.close()
       await store.close()

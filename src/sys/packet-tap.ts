@@ -84,7 +84,7 @@ function setOption(fd: number, level: number, name: number, value: Uint8Array): 
 }
 
 /** struct sock_fprog with its program behind it, in one buffer, so that both live through the call. */
-function attachFilter(fd: number, filter: readonly BpfInstruction[]): void {
+export function attachFilter(fd: number, filter: readonly BpfInstruction[]): void {
   const bytes = new Uint8Array(16 + filter.length * 8)
   const view = new DataView(bytes.buffer)
   view.setUint16(0, filter.length, true)

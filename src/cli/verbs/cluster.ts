@@ -52,9 +52,33 @@ interface Verdict {
       readonly extra: readonly string[]
     }[]
   }[]
+  readonly paths: readonly Path[]
 }
 
-const COLOUR: Readonly<Record<string, number>> = { up: 32, agrees: 32, down: 33, evicted: 33, silent: 31, differs: 31 }
+interface Path {
+  readonly fromId: string
+  readonly from: string
+  readonly toId: string
+  readonly to: string
+  readonly state: 'ok' | 'mtu' | 'blocked' | 'silent'
+  readonly mtu: number
+  readonly need: number
+}
+
+/** More paths than these are not listed one by one when they are good. */
+const PATHS_SHOWN = 30
+
+const COLOUR: Readonly<Record<string, number>> = {
+  up: 32,
+  agrees: 32,
+  down: 33,
+  evicted: 33,
+  silent: 31,
+  differs: 31,
+  ok: 32,
+  mtu: 31,
+  blocked: 31,
+}
 const addressOf = ({ address, port }: Host) => (address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`)
 
 /** A table whose cells of one column are coloured by what they say. */
@@ -128,13 +152,13 @@ export const inspect = defineCommand({
 
 export const verify = defineCommand({
   path: 'cluster verify',
-  summary: "Compare what every host's kernel holds with the shared store",
+  summary: "Compare every host's kernel with the shared store, and probe the paths between hosts",
   usage: '[OPTIONS]',
   args: [0, 0],
   options: { format: formatOption(), timeout: integer('', 'Seconds to wait for the answers of all hosts (default 5)') },
   notes:
-    'Asks every host that is up for the neighbour and forwarding entries of each network that it has containers on. Exit code 1 when one differs or does not answer; the lines are "address MAC host".',
-  examples: [{ line: 'causeway cluster verify' }],
+    'Asks every host that is up for the neighbour and forwarding entries of each network that it has containers on. Differing lines are "address MAC host". Every host also sends packets of decreasing size to all others on UDP port 4789, as tunnels do: a path is ok, blocked in that direction, or mtu when packets of containers do not pass whole. Exit code 1 when anything differs, does not answer or does not pass.',
+  examples: [{ line: 'causeway cluster verify' }, { line: 'causeway cluster verify --format json' }],
   run: async (context, _args, options) => {
     const query = { timeout: options.timeout === undefined ? undefined : String(options.timeout) }
     const verdict = await context.client.own.get<Verdict>('/cluster/verify', query)
@@ -151,10 +175,45 @@ export const verify = defineCommand({
         for (const line of missing) context.print(`${network} on ${host}: missing ${line}`)
         for (const line of extra) context.print(`${network} on ${host}: not in the store ${line}`)
       }
-    context.print(verdict.ok ? 'All hosts agree with the store.' : 'Not all hosts agree with the store.')
+    printPaths(context, verdict.paths)
+    const agree = verdict.networks.every(({ hosts }) => hosts.every(({ state }) => state === 'agrees' || state === 'down'))
+    context.print(agree ? 'All hosts agree with the store.' : 'Not all hosts agree with the store.')
     return verdict.ok ? 0 : 1
   },
 })
+
+function printPaths(context: Context, paths: readonly Path[]): void {
+  const bad = paths.filter(({ state }) => state !== 'ok')
+  const shown = paths.length <= PATHS_SHOWN ? paths : bad
+  if (shown.length > 0) {
+    context.print('')
+    const rows = shown.map(({ from, to, mtu, need, state }) => [
+      from,
+      to,
+      mtu === 0 ? '-' : String(mtu),
+      need === 0 ? '-' : String(need),
+      state,
+    ])
+    printStates(context, ['FROM', 'TO', 'MTU', 'NEEDED', 'PATH'], rows, 4)
+  }
+  for (const path of bad) {
+    const text = complaint(path, paths)
+    if (text !== undefined) context.print(text)
+  }
+  if (shown.length < paths.length) context.print(`${paths.length - bad.length} other paths are ok.`)
+}
+
+/** What is wrong with a path and what to do; undefined when the other direction has said it. */
+function complaint({ fromId, from, toId, to, state, mtu, need }: Path, paths: readonly Path[]): string | undefined {
+  const back = paths.find((p) => p.fromId === toId && p.toId === fromId)
+  const cure = 'open it in the firewalls of both and between them'
+  if (state === 'blocked' && back?.state === 'blocked')
+    return fromId < toId ? `UDP port 4789 is blocked both ways between ${from} and ${to}: ${cure}` : undefined
+  if (state === 'blocked') return `UDP port 4789 is blocked from ${from} to ${to}, not back: ${cure}`
+  if (state === 'mtu')
+    return `packets from ${from} to ${to} pass up to ${mtu} bytes and containers make ${need}: restart the containers of ${from}, or make the network with a smaller com.docker.network.driver.mtu`
+  return `the path from ${from} to ${to} is not known: one of them did not tell in time`
+}
 
 export const evict = defineCommand({
   path: 'cluster evict',

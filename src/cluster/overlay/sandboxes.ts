@@ -77,6 +77,12 @@ export class OverlaySandboxes {
     )
   }
 
+  /** MTU of the largest interface of a container plugged in; 0 = there is none. */
+  largestPortMtu(networkId: string): number {
+    const links = this.#open.get(networkId)?.namespace.rtnl.links('veth') ?? []
+    return Math.max(0, ...links.filter((link) => link.alias.startsWith(portAlias(''))).map((link) => link.mtu))
+  }
+
   pathOf(networkId: string): string {
     return `${this.#options.netnsDir}/${overlayNamespaceName(networkId)}`
   }
