@@ -57,6 +57,7 @@ import { chooseDefaultBridge } from './default-bridge.ts'
 import { openLan } from './lan.ts'
 import { combine } from './outside.ts'
 import { collectWhenQuiet } from './quiet-memory.ts'
+import { openSdn } from './sdn.ts'
 import { systemInfo, versionFacts } from './system-info.ts'
 
 export interface RunningEngine {
@@ -184,6 +185,7 @@ async function build(
     host: { subnetsInUse: hostUse, hasLink: (name) => rtnl.link(name) !== undefined },
     controller: () => controller,
     cluster: () => cluster?.findAuthority?.('overlay', 'default'),
+    dockerSocket: config.dockerSocket,
   })
   // networks of plugins that are away now are still what they were
   plugins.adopt(
@@ -209,7 +211,9 @@ async function build(
     onEvent: (event) => publishNetworkEvent(event, { host: event.host }),
   })
   done.push(() => cluster?.close(false))
-  const outside = combine([dockers, ...(cluster ? [cluster] : []), lan, plugins])
+  const sdn = openSdn({ store, rtnl, clock, log, hostId, env: process.env })
+  done.push(() => sdn.close())
+  const outside = combine([dockers, ...(cluster ? [cluster] : []), lan, sdn, plugins])
   const controller = new Controller({
     env: { store, rtnl, nft, conntrack, dns, reactor, clock, rng, log, netnsDir: `${config.execRoot}/netns`, cards: lan.cards },
     config: { ...config.networking, defaultBridgeName: device },
@@ -356,6 +360,7 @@ async function build(
       await controller.close()
       await cluster?.close(idle)
       lan.close()
+      sdn.close()
       await dns.close()
       await reactor.close()
       anchor?.close()

@@ -11,6 +11,8 @@ import koffi from 'koffi'
 import { type ErrorCode, NetError } from '../base/errors.ts'
 
 const libc = koffi.load('libc.so.6')
+/** struct ifreq whose value is a pointer. */
+koffi.struct('EthtoolRequest', { name: koffi.array('uint8_t', 16), data: 'const uint8_t *', rest: koffi.array('uint8_t', 16) })
 
 /** Raw calls, for hot loops that look at -1 and {@link errno} themselves. Prefer the checked functions below. */
 export const raw = {
@@ -37,6 +39,7 @@ export const raw = {
   fcntl: libc.func('int fcntl(int fd, int cmd, intptr_t arg)'),
   flock: libc.func('int flock(int fd, int operation)'),
   ioctl: libc.func('int ioctl(int fd, unsigned long request, uint8_t *arg)'),
+  ethtool: libc.func('int ioctl(int fd, unsigned long request, EthtoolRequest *arg)'),
   shutdown: libc.func('int shutdown(int fd, int how)'),
   setns: libc.func('int setns(int fd, int nstype)'),
   unshare: libc.func('int unshare(int flags)'),

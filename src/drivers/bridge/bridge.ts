@@ -36,7 +36,7 @@ function addressOn(dev: string, subnet: Cidr, ip: Ip): Address {
 }
 
 /** The same bridge keeps its MAC over restarts: made from the network's id, unicast and locally administered. */
-function bridgeMac(networkId: string): Mac {
+export function bridgeMac(networkId: string): Mac {
   const first = (Number.parseInt(networkId.slice(0, 2), 16) & 0xfc) | 0x02
   const rest = networkId.slice(2, 12).match(/../g) as string[]
   return [first.toString(16).padStart(2, '0'), ...rest].join(':') as Mac
