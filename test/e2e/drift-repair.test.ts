@@ -206,8 +206,7 @@ test('flows that were established before went on, and nothing is left to repair'
     assert.ok(flow.answers() - before > 5, 'the flow goes on')
   }
   console.log('longest stand-stills (ms):', flows.map((f) => f.gap().toFixed(0)).join(', '))
-  // the masqueraded connection is not asked for here: after losses the kernel may take one of its answers for invalid, leave it
-  // untranslated and reset it (net/netfilter/nf_conntrack_proto_tcp.c tcp_in_window)
+  await outgoing()
   const count = (await repairs()).length
   await sleep(500)
   assert.equal((await repairs()).length, count, 'no storm of repairs')

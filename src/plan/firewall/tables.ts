@@ -26,6 +26,7 @@ export const DROP_REASONS = {
   drop_internal: 'internal network',
   drop_icc: 'no communication inside this network (icc=false)',
   drop_invalid: 'packet of no known flow, would leave with a private source address',
+  drop_astray: 'frame for the gateway that the bridge would pass to another port',
   drop_loopback: 'loopback address from another interface',
   drop_uplinks: 'this host does not forward between its own interfaces',
 } as const
@@ -125,6 +126,10 @@ const INET_CHAINS: readonly Chain[] = [
     [
       // A container's MTU may be larger than the path's (tunnels): only ever lowers the value.
       'tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu',
+      // A bridge whose MAC somebody has changed floods what is meant for the gateway. With br_netfilter switched on such a frame comes by
+      // here, and postrouting would end its flow for leaving by another interface than before (nf_nat_core.c nf_nat_oif_changed): answers
+      // would then reach the host itself, which resets the connection.
+      `ct status & (snat | dnat) == snat ct direction original iifname . oifname @own ${drop('drop_astray')}`,
       'ct state established,related goto pass',
       'iifname . oifname vmap @pairs',
       'meta nfproto ipv4 oifname vmap @to4',
