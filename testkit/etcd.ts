@@ -90,7 +90,8 @@ export async function startEtcd(options: EtcdOptions = {}): Promise<EtcdLab> {
     args.push('--listen-client-urls', `${http}://${ip}:2379`, '--advertise-client-urls', `${http}://${ip}:2379`)
     args.push('--listen-peer-urls', `http://${ip}:2380`, '--initial-advertise-peer-urls', `http://${ip}:2380`)
     args.push('--initial-cluster', initial, '--heartbeat-interval', '50', '--election-timeout', '500', '--log-level', 'warn')
-    args.push('--logger', 'zap', '--auto-compaction-retention', '0')
+    // the least work per password: log-ins of the tests shall not wait for the processor
+    args.push('--logger', 'zap', '--auto-compaction-retention', '0', '--bcrypt-cost', '4')
     if (options.tokenSeconds !== undefined) args.push('--auth-token-ttl', String(options.tokenSeconds))
     if (certs !== undefined) args.push('--cert-file', certs.serverCert, '--key-file', certs.serverKey, '--trusted-ca-file', certs.ca)
     if (options.tls === 'mutual') args.push('--client-cert-auth')
