@@ -32,6 +32,16 @@ export function udpPortFilter(port: number): BpfInstruction[] {
   ]
 }
 
+/** ARP. */
+export function arpFilter(): BpfInstruction[] {
+  return [
+    [0x28, 0, 0, 12], // ldh  [12]
+    [0x15, 0, 1, 0x0806], // jeq  #0x806
+    [0x06, 0, 0, 0x40000], // ret  whole frame
+    [0x06, 0, 0, 0], // ret  nothing
+  ]
+}
+
 export interface PacketTap {
   /** Non-blocking; give it to the reactor. Each recv is one frame. */
   readonly fd: number

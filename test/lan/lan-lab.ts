@@ -21,13 +21,13 @@ export class LanHost {
     return json.Id as string
   }
 
-  /** What `docker network create …` asks for, which must be refused, and nothing of it may be left. Answers the message. */
+  /** What `docker network create …` asks for, which must be refused, and nothing of it may be left. Answers status and message. */
   async refused(...args: string[]): Promise<string> {
     const before = await this.links()
     const { status, json } = await this.lab.api('POST', '/networks/create', createBody(args))
     assert.notEqual(status, 201, args.join(' '))
     assert.deepEqual(await this.links(), before, args.join(' '))
-    return json.message as string
+    return `${status} ${json.message}`
   }
 
   async remove(containers: readonly string[], networks: readonly string[]): Promise<void> {

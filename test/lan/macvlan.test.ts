@@ -1,13 +1,13 @@
-/** macvlan networks end to end: two engines and a machine on one LAN, judged from the LAN and from inside the containers. */
+/** macvlan networks end to end: three engines and a machine on one LAN, judged from the LAN and from inside the containers. */
 import assert from 'node:assert/strict'
 import { after, test } from 'node:test'
 import { isolate } from '../../testkit/isolated.ts'
 import { until } from '../e2e/site.ts'
-import { lanReaches, startLan } from './lan-lab.ts'
+import { type LanHost, lanReaches, startLan } from './lan-lab.ts'
 
 isolate()
-const lan = await startLan(2)
-const [one, two] = lan.hosts as [(typeof lan.hosts)[0], (typeof lan.hosts)[0]]
+const lan = await startLan(3)
+const [one, two, three] = lan.hosts as [LanHost, LanHost, LanHost]
 const { machine } = lan
 after(() => lan.close())
 
@@ -15,16 +15,22 @@ const SUBNET = ['--subnet', '10.10.126.0/24', '--gateway', '10.10.126.1']
 const PARENT = ['-o', 'parent=eth0']
 const macvlan = (...args: string[]) => ['-d', 'macvlan', ...args]
 
-test('containers of two hosts are machines on the LAN: they meet, the LAN sees their MACs, their gateway is the one that was named', async () => {
+test('containers of three hosts are machines on the LAN: they meet, the LAN sees their MACs, their gateway is the one that was named', async () => {
   await one.network(...macvlan(...SUBNET, '--ip-range', '10.10.126.128/28', ...PARENT, 'lan'))
   await two.network(...macvlan(...SUBNET, '--ip-range', '10.10.126.144/28', ...PARENT, 'lan'))
+  await three.network(...macvlan(...SUBNET, '--ip-range', '10.10.126.160/28', ...PARENT, 'lan'))
   await one.lab.run('a1', { networks: ['lan'] })
   await one.lab.run('a2', { networks: ['lan'] })
   await two.lab.run('b1', { networks: ['lan'] })
+  await three.lab.run('c1', { networks: ['lan'] })
   const a1 = await one.endpoint('a1', 'lan')
   const b1 = await two.endpoint('b1', 'lan')
   assert.deepEqual([a1.IPAddress, a1.Gateway, b1.IPAddress], ['10.10.126.128', '10.10.126.1', '10.10.126.144'])
   assert.ok(await one.reaches('a1', b1.IPAddress), 'another host')
+  for (const ip of ['10.10.126.128', '10.10.126.144', '10.10.126.1', one.host.ip, two.host.ip])
+    assert.ok(await three.reaches('c1', ip), `from the third host: ${ip}`)
+  assert.ok(await two.reaches('b1', '10.10.126.160'), 'to the third host')
+  assert.equal(await three.reaches('c1', three.host.ip, 1), false, 'the kernel keeps a host and its own containers apart')
   assert.ok(await one.reaches('a1', '10.10.126.129'), 'the same host')
   assert.ok(await one.reaches('a1', two.host.ip), 'the other host itself')
   assert.ok(await lanReaches(machine, a1.IPAddress), 'from the LAN')
@@ -38,6 +44,7 @@ test('containers of two hosts are machines on the LAN: they meet, the LAN sees t
   assert.equal((await one.lab.sh(`ping -n -c 1 -W 1 ${a1.IPAddress}`)).code, 1)
   await one.remove(['a1', 'a2'], ['lan'])
   await two.remove(['b1'], ['lan'])
+  await three.remove(['c1'], ['lan'])
 })
 
 test('a gateway exists only where one is named; every subnet has its own; IPv6 works the same', async () => {
@@ -74,7 +81,7 @@ test('networks share a parent and a subnet when each has a range, and no address
   await one.network(...macvlan(...SUBNET.slice(0, 2), '--ip-range', '10.10.126.128/29', ...PARENT, 'right'))
   assert.match(
     await one.refused(...macvlan(...SUBNET.slice(0, 2), ...PARENT, 'whole')),
-    /Pool overlaps with other one on this address space/,
+    /^403 .*Pool overlaps with other one on this address space/,
   )
   await one.lab.run('l1', { networks: ['left'] })
   await one.lab.run('r1', { networks: ['right'] })
@@ -177,20 +184,49 @@ test('causeway.macvlan.host=true: host and containers reach each other, also aft
 })
 
 test('bad input is refused in the documented words and changes nothing', async () => {
-  const cases: [string[], RegExp][] = [
-    [['-o', 'parent=nope0'], /invalid subinterface vlan name nope0, example formatting is eth0\.10/],
-    [['-o', 'parent=nope0.10'], /-o parent interface was not found on the host: nope0/],
-    [['-o', 'parent=eth0.0'], /vlan id must be between 1-4094, received: 0/],
-    [['-o', 'parent=eth0.4095'], /vlan id must be between 1-4094, received: 4095/],
-    [['-o', 'parent=eth0', '-o', 'vlan=0'], /vlan id must be between 1-4094, received: 0/],
-    [['-o', 'vlan=5'], /option vlan=5 needs a parent interface/],
-    [['-o', 'parent=eth0.x'], /unable to parse a valid vlan id from: x \(ex\. eth0\.10 for vlan 10\)/],
-    [['-o', 'parent=eth0.1.2'], /required interface name format is: name\.vlan_id, ex\. eth0\.10 for vlan 10, instead received eth0\.1\.2/],
-    [['-o', 'parent=lo'], /loopback interface is not a valid macvlan parent link/],
-    [['-o', 'parent=eth0', '-o', 'macvlan_mode=x'], /requested macvlan mode 'x' is not valid, 'bridge' mode is the macvlan driver default/],
-    [['-o', 'parent=eth0', '-o', 'macvlan_mode=vepa', '-o', 'causeway.macvlan.host=true'], /needs macvlan_mode bridge/],
+  const eth0 = ['-o', 'parent=eth0']
+  // of both drivers
+  const parents: [string[], string][] = [
+    [['-o', 'parent=nope0'], 'invalid subinterface vlan name nope0, example formatting is eth0.10'],
+    [['-o', 'parent=nope0.10'], '-o parent interface was not found on the host: nope0'],
+    [['-o', 'parent=eth0.0'], 'vlan id must be between 1-4094, received: 0'],
+    [['-o', 'parent=eth0.4095'], 'vlan id must be between 1-4094, received: 4095'],
+    [[...eth0, '-o', 'vlan=0'], 'vlan id must be between 1-4094, received: 0'],
+    [[...eth0, '-o', 'vlan=4095'], 'vlan id must be between 1-4094, received: 4095'],
+    [[...eth0, '-o', 'vlan=ten'], 'unable to parse a valid vlan id from: ten (ex. eth0.10 for vlan 10)'],
+    [['-o', 'vlan=5'], 'option vlan=5 needs a parent interface: give -o parent=NAME too'],
+    [['-o', 'parent=eth0.x'], 'unable to parse a valid vlan id from: x (ex. eth0.10 for vlan 10)'],
+    [['-o', 'parent=eth0.1.2'], 'required interface name format is: name.vlan_id, ex. eth0.10 for vlan 10, instead received eth0.1.2'],
+    [['-o', 'parent=lo'], 'loopback interface is not a valid DRIVER parent link'],
   ]
-  for (const [args, text] of cases) assert.match(await one.refused(...macvlan('--subnet', '10.50.0.0/24', ...args, 'bad')), text)
+  const modes: [string, string[], string][] = [
+    ['macvlan', ['-o', 'macvlan_mode=x'], "requested macvlan mode 'x' is not valid, 'bridge' mode is the macvlan driver default"],
+    ['ipvlan', ['-o', 'ipvlan_mode=x'], "requested ipvlan mode 'x' is not valid, 'l2' mode is the ipvlan driver default"],
+    ['ipvlan', ['-o', 'ipvlan_flag=x'], "requested ipvlan flag 'x' is not valid, 'bridge' is the ipvlan driver default"],
+  ]
+  const state = async () => (await one.lab.sh('ip -o addr; ip route')).out.replace(/valid_lft .*/g, '')
+  const before = await state()
+  for (const driver of ['macvlan', 'ipvlan'])
+    for (const [args, text] of [
+      ...parents,
+      ...modes.flatMap(([of, more, said]) => (of === driver ? [[[...eth0, ...more], said] as const] : [])),
+    ])
+      assert.equal(
+        await one.refused('-d', driver, '--subnet', '10.50.0.0/24', ...args, 'bad'),
+        `500 ${text.replace('DRIVER', driver)}`,
+        `${driver} ${args.join(' ')}`,
+      )
+  const vepa = macvlan('--subnet', '10.50.0.0/24', ...eth0, '-o', 'macvlan_mode=vepa', '-o', 'causeway.macvlan.host=true', 'bad')
+  assert.match(await one.refused(...vepa), /^400 causeway\.macvlan\.host=true needs macvlan_mode bridge/)
+  assert.match(
+    await one.refused(...macvlan('--subnet', '10.50.0.0/24', '--gateway', '10.51.0.1', ...eth0, 'bad')),
+    /^400 .*invalid gateway 10\.51\.0\.1: parent subnet 10\.50\.0\.0\/24 doesn't contain this address/s,
+  )
+  assert.match(
+    await one.refused(...macvlan('--subnet', '10.50.0.0/24', '--ip-range', '10.51.0.0/28', ...eth0, 'bad')),
+    /^400 .*invalid ip-range 10\.51\.0\.0\/28: parent subnet 10\.50\.0\.0\/24 doesn't contain ip-range/s,
+  )
+  assert.equal(await state(), before)
   const id = await one.network(...macvlan('--subnet', '10.50.0.0/24', ...PARENT, 'good'))
   const passthru = macvlan('--subnet', '10.51.0.0/24', ...PARENT, '-o', 'macvlan_mode=passthru', 'bad')
   assert.match(

@@ -144,13 +144,13 @@ const isAnswered = (reply: Promise<unknown>) =>
     () => true,
     () => false,
   )
-const CREATE: Kind = { name: 'create', from: false, act: () => isAnswered(create()), most: 40 }
-const REMOVE: Kind = { name: 'remove', from: true, act: () => isAnswered(remove()), most: 40 }
-const END: Kind = { name: 'end of the engine', from: true, act: async () => (await lab.stop()) === 0, most: 40 }
+const CREATE: Kind = { name: 'create', from: false, act: () => isAnswered(create()), most: 23 }
+const REMOVE: Kind = { name: 'remove', from: true, act: () => isAnswered(remove()), most: 23 }
+const END: Kind = { name: 'end of the engine', from: true, act: async () => (await lab.stop()) === 0, most: 20 }
 const ORDER = [CREATE, REMOVE, CREATE, REMOVE, END]
 /** Engine starts are what takes time: as many rounds as fit, and a few however slow the machine is. */
-const TIME_MS = Number(process.env['CAUSEWAY_CRASH_MS'] ?? 12_000)
-const LEAST = 4
+const TIME_MS = Number(process.env['CAUSEWAY_CRASH_MS'] ?? 10_000)
+const LEAST = 3
 
 test('killed at single steps of making and removing the network, and of ending: the host keeps its address and its connections', async () => {
   const begun = Date.now()

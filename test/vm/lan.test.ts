@@ -3,6 +3,6 @@ import { testsInVm } from '../../testkit/vm-tests.ts'
 
 await testsInVm({
   modules: ['8021q', 'macvlan', 'ipvlan', 'dummy'],
-  testFiles: ['test/lan/vlan.test.ts', 'test/lan/ipvlan.test.ts'],
+  testFiles: ['test/lan/other-kernel.test.ts'],
   timeoutSeconds: 225,
 })

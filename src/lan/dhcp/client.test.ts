@@ -44,7 +44,7 @@ interface Sent {
   readonly at: number
 }
 
-function lab() {
+function lab(ownerOf?: (ip: Ip) => Promise<string | undefined>) {
   const clock = new StoppedClock()
   let n = 0
   const rng: Rng = { bytes: (count) => Uint8Array.from({ length: count }, () => (count === 1 ? 128 : ++n & 255)) }
@@ -67,6 +67,7 @@ function lab() {
         },
       }
     },
+    ...(ownerOf === undefined ? {} : { ownerOf }),
     clock,
     rng,
     log: silentLogger,
@@ -294,4 +295,49 @@ test('leases longer than a timer can be, and endless ones', async () => {
   it.answer({ type: 'ack', leaseSeconds: 0xffffffff })
   it.clock.pass(400 * 24 * 3600)
   assert.equal(it.client.state, 'bound')
+})
+
+test('an address that somebody on the LAN has is declined, and another one is asked for and used', async () => {
+  const owners: Record<string, string> = { [OFFERED]: '4a:00:00:00:00:09' }
+  const asked: string[] = []
+  const { client, clock, answer, sent, last, leases } = lab(async (ip) => {
+    asked.push(ip)
+    return owners[ip]
+  })
+  const got = client.acquire(20_000)
+  answer({ type: 'offer' })
+  answer({ type: 'ack' })
+  assert.equal(client.state, 'checking')
+  await Promise.resolve()
+  await Promise.resolve()
+  const { options, ciaddr } = last().message
+  assert.deepEqual([options.type, options.requestedIp, options.serverId, ciaddr], ['decline', OFFERED, SERVER, '0.0.0.0'])
+  assert.deepEqual(leases, [], 'nobody has heard of a lease')
+  clock.pass(1)
+  assert.deepEqual([last().message.options.type, last().message.options.requestedIp], ['discover', undefined])
+  delete owners[OFFERED]
+  answer({ type: 'offer' })
+  answer({ type: 'ack' })
+  assert.equal((await got).ip, OFFERED)
+  assert.equal(client.state, 'bound')
+  assert.deepEqual(asked, [OFFERED, OFFERED])
+  // a renewed lease is not asked about again
+  const before = sent.length
+  clock.pass(1800)
+  answer({ type: 'ack' })
+  assert.equal(client.state, 'bound')
+  assert.deepEqual([asked.length, sent.length], [2, before + 1])
+})
+
+test('a client that is stopped while the LAN is asked uses nothing', async () => {
+  let tell: (owner: string | undefined) => void = () => {}
+  const { client, answer, leases, state } = lab(() => new Promise((resolve) => (tell = resolve)))
+  const got = client.acquire(20_000)
+  answer({ type: 'offer' })
+  answer({ type: 'ack' })
+  client.stop()
+  await assert.rejects(got, { code: 'unavailable' })
+  tell(undefined)
+  await Promise.resolve()
+  assert.deepEqual([client.state, leases, state.linesOpen], ['idle', [], 0])
 })

@@ -12,8 +12,10 @@ import { endOf, type Lease, leaseFrom } from './lease.ts'
 
 /** Who the address is for. */
 export interface ClientIdentity {
-  /** Sender of the frames: the interface's MAC, or the parent's where that is shared. */
+  /** The interface's MAC, or the parent's where that is shared. */
   readonly mac: Mac
+  /** Sender of the frames where it is not `mac`: answers are then asked for as broadcasts, because no interface has that MAC. */
+  readonly sender?: Mac
   readonly clientId: Uint8Array
   /** '' = none is told. */
   readonly hostname: string
@@ -30,6 +32,8 @@ export interface ClientOptions {
   readonly identity: ClientIdentity
   /** Opens the line; frames to DHCP clients go to {@link DhcpClient.receive} until it is released. Throws when the link is not there. */
   readonly line: () => Line
+  /** Who has an address that the client is about to use, as a word for people; undefined = nobody. Absent: nobody is asked. */
+  readonly ownerOf?: (ip: Ip) => Promise<string | undefined>
   readonly clock: Clock
   readonly rng: Rng
   readonly log: Logger
@@ -39,7 +43,7 @@ export interface ClientOptions {
   readonly onLost: (lease: Lease, why: string) => void
 }
 
-export type ClientState = 'idle' | 'selecting' | 'requesting' | 'bound' | 'renewing' | 'rebinding'
+export type ClientState = 'idle' | 'selecting' | 'requesting' | 'checking' | 'bound' | 'renewing' | 'rebinding'
 
 const BROADCAST_IP = '255.255.255.255' as Ip
 /** RFC 2131 4.1 starts with 4 s; servers that probe an address before they offer it answer within 3. */
@@ -66,6 +70,8 @@ export class DhcpClient {
   #line: Line | undefined
   #cancelTimer: () => void = () => {}
   #isProbe = false
+  /** Why the last address could not be used. */
+  #declined = ''
   #waiting: { resolve: (lease: Lease) => void; reject: (error: unknown) => void } | undefined
 
   constructor(options: ClientOptions) {
@@ -90,7 +96,7 @@ export class DhcpClient {
     const lease = await this.#firstAnswer(withinMs)
     if (exactly && wish !== undefined && lease.ip !== wish) {
       this.release()
-      throw new NetError('conflict', `the DHCP server ${lease.serverId} gives ${lease.ip} and not ${wish}, which was asked for`)
+      throw notTheOne(lease, wish)
     }
     return lease
   }
@@ -117,8 +123,9 @@ export class DhcpClient {
         reject(error)
       }
       const noMore = this.#o.clock.after(withinMs, () => {
+        const declined = this.#declined === '' ? '' : `: ${this.#declined}`
         const refused = this.#offer === undefined ? '' : `: ${this.#offer.serverId} offered ${this.#offer.ip} but did not confirm it`
-        fail(new NetError('unavailable', `no DHCP server gave an address within ${withinMs / 1000} s${refused}`))
+        fail(new NetError('unavailable', `no DHCP server gave an address within ${withinMs / 1000} s${declined || refused}`))
       })
       const resolved = (lease: Lease) => {
         settled()
@@ -174,7 +181,7 @@ export class DhcpClient {
 
   /** A frame that came in on the line; anything that is not for this client is passed over. */
   receive(frame: Uint8Array): void {
-    if (this.#state === 'idle' || this.#state === 'bound') return
+    if (this.#state === 'idle' || this.#state === 'bound' || this.#state === 'checking') return
     const parts = decodeServerFrame(frame)
     if (parts === undefined) return
     let message: DhcpMessage
@@ -236,6 +243,32 @@ export class DhcpClient {
     if (lease === undefined) return
     const before = this.#lease
     if (before !== undefined && before.ip !== lease.ip && this.#state !== 'requesting') return // answers to a renewal keep the address
+    if (this.#state === 'requesting' && this.#o.ownerOf !== undefined) this.#check(lease, this.#o.ownerOf)
+    else this.#take(lease)
+  }
+
+  /** RFC 2131 4.4.1: an address that somebody has already is declined, and another one asked for. */
+  #check(lease: Lease, ownerOf: (ip: Ip) => Promise<string | undefined>): void {
+    this.#become('checking')
+    const xid = this.#xid
+    void ownerOf(lease.ip).then((owner) => {
+      if (this.#state !== 'checking' || this.#xid !== xid) return
+      if (owner === undefined) this.#take(lease)
+      else this.#decline(lease, owner)
+    })
+  }
+
+  #decline(lease: Lease, owner: string): void {
+    this.#declined = `${lease.ip} is in use by ${owner}`
+    this.#o.log.warn(`the DHCP server ${lease.serverId} gave ${lease.ip}, which is in use by ${owner}: declined`)
+    const { clientId } = this.#o.identity
+    this.#newExchange()
+    this.#trySend(() => this.#frame(ANY_IP, { type: 'decline', requestedIp: lease.ip, serverId: lease.serverId, clientId }))
+    this.#wish = undefined
+    this.#retryLater()
+  }
+
+  #take(lease: Lease): void {
     this.#lease = lease
     this.#wish = lease.ip
     this.#become('bound')
@@ -326,11 +359,11 @@ export class DhcpClient {
   }
 
   #frame(ciaddr: Ip, options: DhcpOptions, to: { ip: Ip; mac: Mac } = { ip: BROADCAST_IP, mac: BROADCAST_MAC }): Uint8Array {
-    const { mac } = this.#o.identity
+    const { mac, sender } = this.#o.identity
     const secs = Math.floor((this.#o.clock.now() - this.#begun) / 1000)
-    const broadcast = ciaddr === ANY_IP // nobody answers ARP for the address yet
+    const broadcast = ciaddr === ANY_IP || sender !== undefined // nobody answers ARP for the address yet
     const common = { op: 'request', xid: this.#xid, secs, broadcast, ciaddr, yiaddr: ANY_IP, giaddr: ANY_IP, chaddr: mac } as const
-    return encodeClientFrame({ from: mac, to: to.mac, src: ciaddr, dst: to.ip, payload: encodeDhcp({ ...common, options }) })
+    return encodeClientFrame({ from: sender ?? mac, to: to.mac, src: ciaddr, dst: to.ip, payload: encodeDhcp({ ...common, options }) })
   }
 
   /** 2, 4, 8 ... 64 s, each up to a second more or less, so that containers started together do not ask together. */
@@ -351,4 +384,9 @@ export class DhcpClient {
     if (left > MAX_TIMER_MS) this.#timer(MAX_TIMER_MS, () => this.#sleepUntil(at, fn))
     else this.#timer(Math.max(0, left), fn)
   }
+}
+
+/** The server has another address for us than the one that must be. */
+export function notTheOne(lease: Lease, wish: Ip): NetError {
+  return new NetError('conflict', `the DHCP server ${lease.serverId} gives ${lease.ip} and not ${wish}, which was asked for`)
 }

@@ -3,11 +3,12 @@
  * before its interface exists, renewed for as long as it lives, taken up again after a restart of the engine, given back at the end.
  */
 import { createHash } from 'node:crypto'
-import { cidrOf, type Ip, type Mac, macFromBytes, parseCidr, parseIp, parseMac } from '../../base/address.ts'
+import { cidrOf, type Ip, type Mac, macFromBytes, parseCidr, parseIp, parseMac, splitPrefix } from '../../base/address.ts'
 import { messageOf, NetError } from '../../base/errors.ts'
 import { randomMac } from '../../base/ids.ts'
 import type { Clock, Logger, Rng } from '../../base/ports.ts'
 import type { Authority, AuthorityData, EndpointAsk, EndpointFinal, EndpointGrant, NetworkGrant } from '../../drivers/authority.ts'
+import { boolOption } from '../../drivers/options.ts'
 import type { NetworkDraft } from '../../drivers/types.ts'
 import type { Rtnl } from '../../kernel/types.ts'
 import type { EndpointSettings } from '../../model/endpoint.ts'
@@ -15,7 +16,8 @@ import type { IpamPool, IpamPoolRequest, Network } from '../../model/network.ts'
 import type { Store } from '../../store/types.ts'
 import { homeNetns } from '../../sys/netns.ts'
 import type { Reactor } from '../../sys/reactor.ts'
-import { type ClientIdentity, DhcpClient } from './client.ts'
+import { ownerOnLan } from './arp-probe.ts'
+import { type ClientIdentity, type ClientOptions, DhcpClient, notTheOne } from './client.ts'
 import type { Lease } from './lease.ts'
 import { Lines } from './lines.ts'
 import { DHCP_IPAM, lanInterface, lanInterfaceOfDraft } from './parent.ts'
@@ -47,6 +49,12 @@ interface LeaseRecord {
   readonly networkId: string
   readonly dev: string
   readonly mac: Mac
+  /** MAC of the frames where it is another one. */
+  readonly sender?: Mac
+  /** The parent's MAC is that of several containers. */
+  readonly shared?: boolean
+  /** The LAN is asked for an address before it is used. */
+  readonly probe?: boolean
   /** Hex. */
   readonly clientId: string
   readonly hostname: string
@@ -57,6 +65,8 @@ interface LeaseRecord {
 }
 
 const PREFIX = 'dhcp/'
+/** IPAM option: `false` = addresses are used without asking the LAN for them. */
+const PROBE_OPTION = 'causeway.dhcp.probe'
 const ANSWER_WITHIN_MS = 20_000
 
 export class DhcpAuthority implements Authority {
@@ -71,7 +81,12 @@ export class DhcpAuthority implements Authority {
   }
 
   /** Subnet and gateway as asked for; without a subnet, as the server says. */
-  async grantNetwork(draft: NetworkDraft, requests: readonly IpamPoolRequest[]): Promise<NetworkGrant> {
+  async grantNetwork(
+    draft: NetworkDraft,
+    requests: readonly IpamPoolRequest[],
+    ipamOptions: Readonly<Record<string, string>>,
+  ): Promise<NetworkGrant> {
+    boolOption(ipamOptions, PROBE_OPTION, true)
     if (draft.enableIpv6) throw new NetError('invalid', 'IPAM driver dhcp gives IPv4 addresses only: make the network without IPv6')
     const asked = requests.filter((request) => request.subnet !== undefined && request.subnet !== '')
     if (asked.length > 1) throw new NetError('invalid', 'IPAM driver dhcp has one subnet, the one that the server gives addresses of')
@@ -108,13 +123,13 @@ export class DhcpAuthority implements Authority {
       containerId: ask.containerId,
       containerName: ask.containerName,
       settings,
+      shared,
+      probe: boolOption(network.ipamOptions ?? {}, PROBE_OPTION, true),
     }
-    this.#parts.store.put(PREFIX + ask.endpointId, record)
-    const client = this.#clientFor(ask.endpointId, record)
     try {
       const wish = settings.ipv4 ? parseIp(settings.ipv4) : undefined
       const lease = await this.#about(`no address for container ${ask.containerName} on ${dev}`, () =>
-        client.acquire(this.#withinMs, wish, wish !== undefined),
+        shared ? this.#acquireShared(ask, record, wish) : this.#acquire(ask.endpointId, record, wish),
       )
       const outside = network.pools.find((pool) => !pool.subnet.includes(':') && cidrOf(lease.ip, lengthOf(pool.subnet)) !== pool.subnet)
       if (outside !== undefined)
@@ -127,6 +142,40 @@ export class DhcpAuthority implements Authority {
       this.#giveBack(ask.endpointId)
       throw error
     }
+  }
+
+  #acquire(endpointId: string, record: LeaseRecord, wish: Ip | undefined): Promise<Lease> {
+    this.#parts.store.put(PREFIX + endpointId, record)
+    return this.#clientFor(endpointId, record).acquire(this.#withinMs, wish, wish !== undefined)
+  }
+
+  /**
+   * Where all containers have the parent's MAC the client id tells them apart (RFC 2131 4.2). A server that looks at the MAC alone, as
+   * busybox's does, gives what the host or another container has already: it is asked again under a MAC that only this container has.
+   */
+  async #acquireShared(ask: EndpointAsk, record: LeaseRecord, wish: Ip | undefined): Promise<Lease> {
+    const { endpointId, containerId } = ask
+    this.#parts.store.put(PREFIX + endpointId, record)
+    const client = this.#clientFor(endpointId, record)
+    const first = await client.acquire(this.#withinMs, wish)
+    if (!this.#isTaken(first.ip, endpointId, record.dev)) {
+      if (wish !== undefined && first.ip !== wish) throw notTheOne(first, wish)
+      return first
+    }
+    client.stop() // not given back: it is somebody else's
+    const own = { ...record, mac: stableMac(containerId, record.networkId), sender: record.mac }
+    const lease = await this.#acquire(endpointId, own, wish)
+    if (!this.#isTaken(lease.ip, endpointId, record.dev)) return lease
+    throw new NetError('conflict', `the DHCP server ${lease.serverId} gives ${lease.ip}, which this host or another container of it has`)
+  }
+
+  /** The host has the address on this interface, or leases it for another endpoint there. */
+  #isTaken(ip: Ip, endpointId: string, dev: string): boolean {
+    const { rtnl, store } = this.#parts
+    if (rtnl.addresses({ dev, family: 4 }).some((own) => splitPrefix(own.address).ip === ip)) return true
+    return store
+      .list<LeaseRecord>(PREFIX)
+      .some(([key, other]) => key !== PREFIX + endpointId && other.dev === dev && other.lease?.ip === ip)
   }
 
   /** Gives the lease back. A link that has gone only means that the server is not told. */
@@ -159,6 +208,12 @@ export class DhcpAuthority implements Authority {
     }
   }
 
+  /** Who has an address already. With a shared MAC that is {@link #acquireShared}'s to judge when it is this host. */
+  async #ownerOf(ip: Ip, endpointId: string, { dev, mac, sender, shared }: LeaseRecord): Promise<string | undefined> {
+    if (this.#isTaken(ip, endpointId, dev)) return shared ? undefined : 'this host or one of its containers'
+    return ownerOnLan({ ...this.#parts, ns: homeNetns() }, dev, sender ?? mac, ip)
+  }
+
   /** The lease of an endpoint, as it is now. */
   leaseOf(endpointId: string): Lease | undefined {
     return this.#clients.get(endpointId)?.lease
@@ -182,10 +237,12 @@ export class DhcpAuthority implements Authority {
   }
 
   #clientFor(endpointId: string, record: LeaseRecord): DhcpClient {
-    const identity = { mac: record.mac, clientId: bytesOf(record.clientId), hostname: record.hostname }
+    const { mac, sender } = record
+    const identity = { mac, ...(sender === undefined ? {} : { sender }), clientId: bytesOf(record.clientId), hostname: record.hostname }
     const fields = { container: record.containerName, interface: record.dev }
     const log = this.#parts.log
     const client: DhcpClient = this.#asking(record.dev, identity, {
+      ...(record.probe === false ? {} : { ownerOf: (ip: Ip) => this.#ownerOf(ip, endpointId, record) }),
       onLease: (lease) => this.#leased(endpointId, lease),
       onLost: (lease, why) => log.warn(`the lease of ${lease.ip} is lost: ${why}; another one is asked for`, fields),
     })
@@ -196,7 +253,7 @@ export class DhcpAuthority implements Authority {
   #asking(
     dev: string,
     identity: ClientIdentity,
-    on: { onLease: (lease: Lease) => void; onLost: (lease: Lease, why: string) => void } = { onLease: () => {}, onLost: () => {} },
+    on: Pick<ClientOptions, 'ownerOf' | 'onLease' | 'onLost'> = { onLease: () => {}, onLost: () => {} },
   ): DhcpClient {
     const { clock, rng, log } = this.#parts
     const client: DhcpClient = new DhcpClient({
@@ -214,6 +271,7 @@ export class DhcpAuthority implements Authority {
     const { store, log, onAddressChange } = this.#parts
     const record = store.get<LeaseRecord>(PREFIX + endpointId)
     if (record === undefined) return
+    if (record.shared && record.lease === undefined && this.#isTaken(lease.ip, endpointId, record.dev)) return
     const before = record.lease?.ip
     store.put(PREFIX + endpointId, { ...record, lease })
     if (before === undefined || before === lease.ip) return
