@@ -45,9 +45,11 @@ describe('driver ovs', { skip: withoutOpenVswitch }, () => {
     return (await host.lab.exec(from, 'wget', '-q', '-T', '3', '-O', '-', `http://${ip}:8000/`)).out.includes('hello-ovs')
   }
 
+  const eventually = async (what: string, ms: number, probe: () => Promise<boolean>) => assert.ok(await until(probe, ms), what)
+
   test('without a switch a network is refused with what to start, and nothing is left of it', async () => {
     const message = await one.refused(...VLAN50, ...SUBNET, 'early')
-    assert.match(message, /^Open vSwitch does not answer at .*db\.sock .*start ovsdb-server and ovs-vswitchd/)
+    assert.match(message, /^503 Open vSwitch does not answer at .*db\.sock .*start ovsdb-server and ovs-vswitchd/)
     for (const each of ovs) await each.start()
   })
 
@@ -83,7 +85,7 @@ describe('driver ovs', { skip: withoutOpenVswitch }, () => {
       host: { PortBindings: { '80/tcp': [{ HostPort: '8080' }] } },
     })
     const call = () => net.router.sh(`curl -s -m 2 http://${one.host.ip}:8080/`)
-    await until(async () => (await call()).out.includes('published'), 'published port', 5000)
+    await eventually('published port', 5000, async () => (await call()).out.includes('published'))
     await one.remove(['web'], [])
   })
 
@@ -116,7 +118,7 @@ describe('driver ovs', { skip: withoutOpenVswitch }, () => {
   })
 
   test('what is wrong is said: VLAN numbers, uplinks with addresses, unknown ones, one gateway for two', async () => {
-    assert.match(await one.refused(...OVS, '-o', 'vlan=4095', ...SUBNET, 'bad'), /^vlan id must be between 1-4094, received: 4095$/)
+    assert.match(await one.refused(...OVS, '-o', 'vlan=4095', ...SUBNET, 'bad'), /^400 vlan id must be between 1-4094, received: 4095$/)
     assert.match(
       await one.refused(...OVS, '-o', 'parent=eth0', '--subnet', '10.60.0.0/24', 'bad'),
       /eth0 has the host's address 10\.10\.126\./,
@@ -148,12 +150,12 @@ describe('driver ovs', { skip: withoutOpenVswitch }, () => {
   test('ports that somebody takes out come back; so does everything when the switch starts again', async () => {
     const a2 = await one.endpoint('a2', 'fifty')
     for (const port of ovs[0].vsctl('list-ports', 'br0').split('\n')) ovs[0].vsctl('del-port', 'br0', port)
-    await until(() => one.reaches('a1', a2.IPAddress, 1), 'ports are back', 10_000)
-    await until(() => one.reaches('a1', '10.50.0.1', 1), 'the gateway is back', 10_000)
+    await eventually('ports are back', 10_000, () => one.reaches('a1', a2.IPAddress, 1))
+    await eventually('the gateway is back', 10_000, () => one.reaches('a1', '10.50.0.1', 1))
     await ovs[0].stop()
     await ovs[0].start()
-    await until(() => one.reaches('a1', a2.IPAddress, 1), 'after a restart of the switch', 15_000)
-    await until(() => one.reaches('a1', '10.50.0.1', 1), 'the gateway after a restart of the switch', 15_000)
+    await eventually('after a restart of the switch', 15_000, () => one.reaches('a1', a2.IPAddress, 1))
+    await eventually('the gateway after a restart of the switch', 15_000, () => one.reaches('a1', '10.50.0.1', 1))
     assert.ok(await answers(one, 'a2', 'a1', (await one.endpoint('a1', 'fifty')).IPAddress))
   })
 
@@ -175,7 +177,7 @@ describe('driver ovs', { skip: withoutOpenVswitch }, () => {
     const a2 = await one.endpoint('a2', 'fifty').catch(() => undefined)
     assert.equal(a2, undefined, 'the engine is away')
     await one.lab.start()
-    await until(async () => ovs[0].vsctl('list-ports', 'br0').split('\n').length === before.length - 1, 'leftovers are gone', 10_000)
+    await eventually('leftovers are gone', 10_000, async () => ovs[0].vsctl('list-ports', 'br0').split('\n').length === before.length - 1)
     assert.ok(await one.reaches('a1', (await one.endpoint('a2', 'fifty')).IPAddress))
     await one.lab.run('a3', { networks: ['fifty'] })
     assert.ok(await one.reaches('a3', (await one.endpoint('a1', 'fifty')).IPAddress))
