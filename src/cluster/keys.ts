@@ -21,6 +21,8 @@ export const CLUSTER_KEY = {
   guard: 'networks/guard',
   /** Rewritten to ask all members to publish what their kernels hold. */
   verification: 'networks/verification',
+  /** Who asks just now, under its lease: questions are answered one at a time. */
+  verifying: 'verifying',
   networkName: (name: string) => `names/networks/${enc(name)}`,
   /** Watched by hosts that use the network, and by no other. */
   endpoints: (networkId: string) => `endpoints/${networkId}/`,

@@ -46,6 +46,7 @@ export class Membership {
   #joining: Promise<void> | undefined
   #hasWarned = false
   #isSeen = false
+  #isLeaseSeen = false
   #updating = false
 
   constructor(options: MembershipOptions) {
@@ -121,7 +122,9 @@ export class Membership {
 
   /** Another engine holds the lease under this host's identity. */
   noteLease(instance: string | undefined): void {
-    if (instance === undefined || instance === this.#o.instance || !this.isJoined || this.#hasWarned) return
+    if (instance === this.#o.instance) this.#isLeaseSeen = true
+    // until the watch has shown our own lease, what it shows is that of the engine before us
+    if (instance === undefined || instance === this.#o.instance || !this.#isLeaseSeen || !this.isJoined || this.#hasWarned) return
     this.#hasWarned = true
     this.#o.log.error('another engine runs under the identity of this host: were its files copied from here?', { hostId: this.#o.hostId })
   }

@@ -12,7 +12,7 @@ import type { Membership } from './membership.ts'
 import type { Mirror } from './mirror.ts'
 import type { KernelEntry, ReadKernelEntries } from './model.ts'
 import type { PathVerdict, PathVerifier } from './paths/verify.ts'
-import type { ClusterStore } from './store/types.ts'
+import type { ClusterStore, Version } from './store/types.ts'
 
 const POLL_MS = 100
 const MAX_LINES_BYTES = 200_000
@@ -93,6 +93,39 @@ export class Verifier {
 
   /** Asks all members and compares; again when something changed meanwhile. Throws `unavailable` when the store is away. */
   async verify(timeoutMs: number): Promise<Verdict> {
+    const done = await this.#turn(timeoutMs)
+    try {
+      return await this.#verify(timeoutMs)
+    } finally {
+      await done()
+    }
+  }
+
+  /**
+   * Members answer one question at a time: whoever asks while another one is being answered waits, at most `timeoutMs` (a host may have died
+   * over its question). Returns what ends the turn.
+   */
+  async #turn(timeoutMs: number): Promise<() => Promise<void>> {
+    const { store, membership, clock, log } = this.#o
+    const key = CLUSTER_KEY.verifying
+    for (const until = clock.now() + timeoutMs; clock.now() < until; await clock.sleep(POLL_MS)) {
+      const { lease } = membership
+      const result = await store.txn({
+        checks: [{ key, absent: true }],
+        puts: [{ key, value: membership.address, ...(lease === undefined ? {} : { lease }) }],
+      })
+      if (!result.ok) continue
+      const version = result.versions.get(key) as Version
+      return async () => {
+        await store.txn({ checks: [{ key, version }], deletes: [key] }).catch((error: unknown) => {
+          log.warn('cannot end a verification in the store: the next one waits', { error: messageOf(error) })
+        })
+      }
+    }
+    return async () => {}
+  }
+
+  async #verify(timeoutMs: number): Promise<Verdict> {
     let networks: readonly NetworkVerdict[] = []
     let paths: readonly PathVerdict[] | undefined
     for (let round = 0; round < MAX_ROUNDS; round++) {
