@@ -58,7 +58,7 @@ export function run(command: string, args: readonly string[], options: { cwd?: s
 }
 
 /** Unpacks Debian's packages into the cache and returns the root folder. */
-function unpackPeer(): string {
+export function unpackPeer(): string {
   const root = join(CACHE, 'docker.io-20.10')
   if (existsSync(join(root, '.complete'))) return root
   mkdirSync(CACHE, { recursive: true })

@@ -10,7 +10,9 @@ export interface Path {
   readonly rtt: number[]
 }
 
-interface End {
+/** Where a measurement begins or ends. */
+export interface End {
+  /** Namespace file. */
   readonly netns: string
   readonly ip: string
 }
@@ -23,7 +25,8 @@ function run(netns: string, ...argv: string[]): Promise<string> {
   })
 }
 
-async function measure(from: End, to: End, seconds: number, path: Path): Promise<void> {
+/** One round of both from one end to the other, added to `path`. */
+export async function measurePath(from: End, to: End, seconds: number, path: Path): Promise<void> {
   const server = spawn('nsenter', [`--net=${to.netns}`, 'iperf3', '-s', '-1', '--forceflush'], {
     env: systemEnv,
     stdio: ['ignore', 'pipe', 'ignore'],
@@ -49,8 +52,8 @@ export async function measureOverlay(lab: Lab, network: string, a: string, b: st
   const underlay: Path = { tcp: [], rtt: [] }
   const overlay: Path = { tcp: [], rtt: [] }
   for (let i = 0; i < rounds; i++) {
-    await measure(one, two, seconds, underlay)
-    await measure(c1, c2, seconds, overlay)
+    await measurePath(one, two, seconds, underlay)
+    await measurePath(c1, c2, seconds, overlay)
   }
   return { underlay, overlay }
 }
