@@ -78,10 +78,10 @@ const dnsmasq = (...more: string[]) =>
 const RANGE = '--dhcp-range=192.168.60.100,192.168.60.120,1h'
 
 /** A server whose leases last `seconds`. */
-async function udhcpd(seconds: number, start = 150, end = 160): Promise<void> {
+async function udhcpd(seconds: number, first = 150, last = 160): Promise<void> {
   writeFileSync(
     `${dir}/udhcpd.conf`,
-    `start 192.168.60.${start}\nend 192.168.60.${end}\ninterface eth0\nlease_file ${dir}/udhcpd.leases\npidfile ${dir}/udhcpd.pid\nmin_lease 1\n` +
+    `start 192.168.60.${first}\nend 192.168.60.${last}\ninterface eth0\nlease_file ${dir}/udhcpd.leases\npidfile ${dir}/udhcpd.pid\nmin_lease 1\n` +
       `option subnet 255.255.255.0\noption router 192.168.60.1\noption lease ${seconds}\n`,
   )
   writeFileSync(`${dir}/udhcpd.leases`, '')
@@ -100,8 +100,24 @@ after(async () => {
 })
 
 const create = (...args: string[]) => engine.docker('network', 'create', '--ipam-driver', 'dhcp', ...args)
+const state = async () => (await engine.api('GET', '/causeway/v1/debug/state')).json.store
 const endpointOf = async (container: string, network: string) =>
   (await engine.api('GET', `/containers/${container}/json`)).json.NetworkSettings.Networks[network]
+
+/** A container with an address asked for by hand, which goes at once. */
+const start = async (ip: string) => {
+  const { json } = await engine.api('POST', '/containers/create?name=fixed', {
+    Image: 'busybox',
+    Cmd: ['sleep', '600'],
+    StopSignal: 'SIGKILL',
+    HostConfig: { NetworkMode: 'lan' },
+    NetworkingConfig: { EndpointsConfig: { lan: { IPAMConfig: { IPv4Address: ip } } } },
+  })
+  const started = await engine.api('POST', `/containers/${json.Id}/start`)
+  const { IPAddress } = await endpointOf('fixed', 'lan')
+  await engine.api('DELETE', '/containers/fixed?force=1')
+  return { started, IPAddress }
+}
 
 test('macvlan: subnet and router are learned, a container has a lease under its name, and gives it back', async () => {
   await dnsmasq(RANGE, '--dhcp-option=option:domain-name,lan.example')
@@ -126,19 +142,6 @@ test('macvlan: subnet and router are learned, a container has a lease under its 
 })
 
 test('an address asked for by hand is the one, or the start fails with the reason and leaves nothing', async () => {
-  const start = async (ip: string) => {
-    const { json } = await engine.api('POST', '/containers/create?name=fixed', {
-      Image: 'busybox',
-      Cmd: ['sleep', '600'],
-      StopSignal: 'SIGKILL',
-      HostConfig: { NetworkMode: 'lan' },
-      NetworkingConfig: { EndpointsConfig: { lan: { IPAMConfig: { IPv4Address: ip } } } },
-    })
-    const started = await engine.api('POST', `/containers/${json.Id}/start`)
-    const { IPAddress } = await endpointOf('fixed', 'lan')
-    await engine.api('DELETE', '/containers/fixed?force=1')
-    return { started, IPAddress }
-  }
   assert.equal((await start('192.168.60.111')).IPAddress, '192.168.60.111')
   const { started } = await start('192.168.60.200') // not in the server's range
   assert.equal(started.status, 409)
@@ -149,25 +152,24 @@ test('an address asked for by hand is the one, or the start fails with the reaso
   await eventually('no lease is left', () => readFileSync(LEASES, 'utf8').trim() === '')
 })
 
-test('killed while a server is asked: nothing is left of the start', async () => {
-  await stopServer()
-  const created = await engine.api('POST', '/containers/create?name=lonely', {
-    Image: 'busybox',
-    Cmd: ['sleep', '600'],
-    HostConfig: { NetworkMode: 'lan' },
-  })
-  const started = assert.rejects(engine.api('POST', `/containers/${created.json.Id}/start`))
-  await new Promise((resolve) => setTimeout(resolve, 300))
-  await engine.kill9()
-  await started
-  await engine.start()
-  const { store } = (await engine.api('GET', '/causeway/v1/debug/state')).json
-  assert.deepEqual([store.dhcp, store.sandbox], [undefined, undefined], 'a crash while a lease is asked for leaves no trace')
-  await engine.api('DELETE', '/containers/lonely?force=1')
+test('an address that a machine of the LAN has already is declined, and containers get others', async () => {
+  sh(`ip -n ${LAN} addr add 192.168.60.180/32 dev eth0`)
+  const owner = fromLan('cat /sys/class/net/eth0/address')
+  await udhcpd(60, 180, 181) // does not look itself
+  const { started } = await start('192.168.60.180')
+  assert.equal(started.status, 409)
+  assert.match(
+    started.json.message,
+    new RegExp(`gives 192\\.168\\.60\\.181 and not 192\\.168\\.60\\.180, which was asked for: 192\\.168\\.60\\.180 is in use by ${owner}`),
+  )
+  await engine.run('polite', { networks: ['lan'] })
+  assert.equal((await endpointOf('polite', 'lan')).IPAddress, '192.168.60.181')
+  await engine.api('DELETE', '/containers/polite?force=1')
+  sh(`ip -n ${LAN} addr del 192.168.60.180/32 dev eth0`)
 })
 
 test('short leases are renewed while the container runs, also by an engine that was killed and started again', async () => {
-  await udhcpd(4)
+  await udhcpd(3)
   await engine.run('short', { networks: ['lan'] })
   const { IPAddress } = await endpointOf('short', 'lan')
   assert.match(IPAddress, /^192\.168\.60\.15\d|160$/)
@@ -212,9 +214,23 @@ test('bridged NIC with addresses of the LAN: the host keeps its own, containers 
   assert.match(readFileSync(LEASES, 'utf8'), new RegExp(`${MacAddress} ${IPAddress} `))
   assert.match((await engine.exec('web2', 'ip', 'route')).out, /^default via 192\.168\.60\.1 dev eth0/)
   assert.match(fromLan(`curl -s -m 3 http://${IPAddress}/hostname`), /^[0-9a-f]{12}$/)
+  // killed while a server is asked for another container, which nobody answers
+  await stopServer()
+  const created = await engine.api('POST', '/containers/create?name=lonely', {
+    Image: 'busybox',
+    Cmd: ['sleep', '600'],
+    HostConfig: { NetworkMode: 'br-lan' },
+  })
+  const dying = assert.rejects(engine.api('POST', `/containers/${created.json.Id}/start`))
+  await eventually('the server is asked', async () => Object.keys((await state()).dhcp ?? {}).length === 2)
   await engine.kill9()
+  await dying
+  await dnsmasq(RANGE)
   await engine.start()
-  await eventually('renewed over the bridge', () => said.includes(`DHCPACK(eth0) ${IPAddress}`) && said.split('DHCPACK').length >= 3)
+  const { dhcp, sandbox } = await state()
+  assert.deepEqual([Object.keys(dhcp).length, Object.keys(sandbox).length], [1, 1], 'nothing is left of the start')
+  await engine.api('DELETE', '/containers/lonely?force=1')
+  await eventually('renewed over the bridge', () => said.includes(`DHCPACK(eth0) ${IPAddress}`))
   await engine.api('DELETE', '/containers/web2?force=1')
   assert.equal((await engine.api('DELETE', '/networks/br-lan')).status, 204)
   await eventually('the lease is given back', () => readFileSync(LEASES, 'utf8').trim() === '')

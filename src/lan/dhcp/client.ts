@@ -96,7 +96,7 @@ export class DhcpClient {
     const lease = await this.#firstAnswer(withinMs)
     if (exactly && wish !== undefined && lease.ip !== wish) {
       this.release()
-      throw notTheOne(lease, wish)
+      throw notTheOne(lease, wish, this.#declined)
     }
     return lease
   }
@@ -386,7 +386,10 @@ export class DhcpClient {
   }
 }
 
-/** The server has another address for us than the one that must be. */
-export function notTheOne(lease: Lease, wish: Ip): NetError {
-  return new NetError('conflict', `the DHCP server ${lease.serverId} gives ${lease.ip} and not ${wish}, which was asked for`)
+/** The server has another address for us than the one that must be; `why` it is, when that is known. */
+export function notTheOne({ serverId, ip }: Lease, wish: Ip, why = ''): NetError {
+  return new NetError(
+    'conflict',
+    `the DHCP server ${serverId} gives ${ip} and not ${wish}, which was asked for${why === '' ? '' : `: ${why}`}`,
+  )
 }
