@@ -42,7 +42,7 @@ describe('driver ovs', { skip: withoutOpenVswitch }, () => {
   /** A TCP connection carries a line: frames have their checksums. */
   async function answers(host: LanHost, from: string, server: string, ip: string): Promise<boolean> {
     await host.lab.exec(server, 'sh', '-c', 'echo hello-ovs >/tmp/index.html; httpd -p 8000 -h /tmp')
-    return (await host.lab.exec(from, 'wget', '-q', '-T', '3', '-O', '-', `http://${ip}:8000/`)).out.includes('hello-ovs')
+    return (await host.lab.exec(from, 'timeout', '3', 'wget', '-q', '-O', '-', `http://${ip}:8000/`)).out.includes('hello-ovs')
   }
 
   const eventually = async (what: string, ms: number, probe: () => Promise<boolean>) => assert.ok(await until(probe, ms), what)
@@ -109,7 +109,7 @@ describe('driver ovs', { skip: withoutOpenVswitch }, () => {
     const a2 = await one.endpoint('a2', 'fifty')
     const b1 = await two.endpoint('b1', 'fifty')
     assert.ok(await one.reaches('a1', b1.IPAddress))
-    assert.ok((await two.lab.exec('b1', 'wget', '-q', '-T', '3', '-O', '-', `http://${a2.IPAddress}:8000/`)).out.includes('hello-ovs'))
+    assert.ok((await two.lab.exec('b1', 'timeout', '3', 'wget', '-q', '-O', '-', `http://${a2.IPAddress}:8000/`)).out.includes('hello-ovs'))
     assert.equal(await two.reaches('t1', a2.IPAddress, 1), false)
     await two.remove(['b1', 't1'], ['fifty'])
     assert.ok(ovs[1].vsctl('list-ports', 'br0').includes('eth1'), 'the other network still has its uplink')
