@@ -16,7 +16,6 @@ const KEYS = [
   'is-task',
   'isolation',
   'label',
-  'label!',
   'name',
   'network',
   'publish',
@@ -42,7 +41,7 @@ export function selectContainers(request: ListRequest, sources: Sources): readon
   checkValues(filters)
   const all = sources.containers.list()
   const tests = buildTests(filters, sources, all)
-  const includeStopped = request.all || request.limit > 0 || filters.has('status') || filters.has('before') || filters.has('since')
+  const includeStopped = request.all || request.limit > 0 || filters.has('status')
   const found = all.filter((container) => (includeStopped || isLive(container.state)) && tests.every((test) => test(container)))
   return request.limit > 0 ? found.slice(0, request.limit) : found
 }
@@ -67,7 +66,7 @@ function buildTests(filters: Filters, { controller, containers, images }: Source
   }
   when('id', (c) => filters.matches('id', c.id))
   when('name', (c) => filters.matches('name', c.name, `/${c.name}`))
-  if (filters.has('label') || filters.has('label!')) tests.push((c) => filters.labels(c.config.Labels ?? {}))
+  if (filters.has('label')) tests.push((c) => filters.labels(c.config.Labels ?? {}))
   when('status', (c) => filters.exact('status', c.state.status))
   when(
     'exited',

@@ -33,11 +33,9 @@ export function eventTest(text: string | null): (event: EngineEvent) => boolean 
     matchesImage(filters, event)
 }
 
-/** Several kinds of objects given: one match is enough, as `--filter container=a --filter network=b` asks for both streams. */
+/** Values of one key are alternatives, different keys must all hold, as everywhere in Docker: of two kinds nothing is both. */
 function matchesObject(filters: Filters, event: EngineEvent): boolean {
-  const asked = OBJECTS.filter((key) => filters.has(key))
-  if (asked.length === 0) return true
-  return asked.some((key) => key === event.Type && filters.any(key, (ref) => names(event, ref)))
+  return OBJECTS.every((key) => !filters.has(key) || (key === event.Type && filters.any(key, (ref) => names(event, ref))))
 }
 
 /** An object is meant by its name, its id or a prefix of either. */

@@ -85,7 +85,9 @@ function refusal(ref: Reference, stderr: string, verb: 'pull' | 'push'): NetErro
     return new NetError(verb === 'pull' ? 'not-found' : 'denied', text, { subject: name })
   }
   if (/no such file or directory/.test(why)) return new NetError('not-found', `manifest for ${familiar(ref)} not found: ${why}`)
-  return new NetError('internal', why, { op: verb, subject: familiar(ref) })
+  // what the registry could not be asked: the request itself, without skopeo's account of how it got there
+  const request = /(?:Get|Head|Post|Put|Patch) "https?:.*$/s.exec(why)?.[0]
+  return new NetError('internal', request ?? why, { op: verb, subject: familiar(ref) })
 }
 
 async function inspect(args: readonly string[], ref: Reference, signal: AbortSignal): Promise<string> {

@@ -54,13 +54,13 @@ export class Images implements ImageService {
   }
 
   list(): readonly ImageSummary[] {
-    return this.#images.list()
+    return this.#images.list().map((image) => this.#sized(image))
   }
 
   get(ref: string): ImageSummary {
     const hex = this.#images.find(ref)
     if (hex === undefined) throw noSuchImage(ref)
-    return this.#images.summary(hex)
+    return this.#sized(this.#images.summary(hex))
   }
 
   find(ref: string): ImageSummary | undefined {
@@ -70,7 +70,11 @@ export class Images implements ImageService {
     } catch {
       return undefined // no reference at all
     }
-    return hex === undefined ? undefined : this.#images.summary(hex)
+    return hex === undefined ? undefined : this.#sized(this.#images.summary(hex))
+  }
+
+  #sized(image: ImageSummary): ImageSummary {
+    return { ...image, layerSizes: image.layers.map((diffId) => (this.#layers.has(diffId) ? this.#layers.get(diffId).size : 0)) }
   }
 
   async bootstrap(): Promise<string> {
@@ -219,7 +223,7 @@ export class Images implements ImageService {
   async prune(options: {
     dangling: boolean
     until?: number
-    labels?: readonly string[]
+    matches?: (labels: Readonly<Record<string, string>>) => boolean
   }): Promise<{ deleted: ({ Untagged: string } | { Deleted: string })[]; reclaimed: number }> {
     const deleted: ({ Untagged: string } | { Deleted: string })[] = []
     let reclaimed = 0
@@ -227,7 +231,7 @@ export class Images implements ImageService {
       const hex = image.id.slice(7)
       if (options.dangling && image.repoTags.length > 0) continue
       if (options.until !== undefined && Date.parse(image.created) > options.until * 1000) continue
-      if (!(options.labels ?? []).every((label) => hasLabel(image.config.Labels ?? {}, label))) continue
+      if (options.matches?.(image.config.Labels ?? {}) === false) continue
       if ((this.#options.usersOf?.(image.id) ?? []).length > 0) continue
       const { records, bytes } = await this.#drop(hex, this.#images.refsOf(hex), true)
       deleted.push(...records)
@@ -335,11 +339,6 @@ function chainIds(diffIds: readonly string[]): string[] {
   const out: string[] = []
   for (const diffId of diffIds) out.push(out.length === 0 ? diffId : `sha256:${sha256(`${out.at(-1)} ${diffId}`)}`)
   return out
-}
-
-function hasLabel(labels: Readonly<Record<string, string>>, wanted: string): boolean {
-  const equals = wanted.indexOf('=')
-  return equals < 0 ? wanted in labels : labels[wanted.slice(0, equals)] === wanted.slice(equals + 1)
 }
 
 async function* chunks(bytes: Buffer): AsyncGenerator<Buffer> {

@@ -188,7 +188,8 @@ export async function* readLog(
             if (options.follow) return
             continue
           }
-          const stamp = options.timestamps && !middle[line.stream] ? `${utcStamp(line.time)} ` : ''
+          const isStart = !middle[line.stream]
+          const stamp = isStart ? `${options.timestamps ? `${utcStamp(line.time)} ` : ''}${options.details ?? ''}` : ''
           middle[line.stream] = !line.isEnd
           yield { stream: line.stream, data: Buffer.concat([Buffer.from(stamp), line.text, Buffer.from(line.isEnd ? '\n' : '')]) }
         }

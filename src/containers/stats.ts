@@ -58,7 +58,7 @@ const throttling = (periods: number, throttled_periods: number, throttled_time: 
 export async function processTable(pids: readonly number[], psArgs: string): Promise<{ titles: string[]; processes: string[][] }> {
   const args = psArgs.trim() === '' ? ['-ef'] : psArgs.trim().split(/\s+/)
   const ps = await run(['ps', ...args])
-  if (ps.code !== 0) throw new NetError('internal', `ps: ${ps.stderr.trim()}`)
+  if (ps.code !== 0) throw new NetError('internal', `ps: ${ps.stderr.trim().split('\n', 1)[0]}`)
   return parsePs(ps.stdout, pids)
 }
 

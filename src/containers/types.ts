@@ -162,6 +162,8 @@ export interface LogOptions {
   readonly since?: number
   readonly until?: number
   readonly timestamps: boolean
+  /** Text before every line, for example labels of the container. */
+  readonly details?: string
   /** Number of lines, or undefined for all. */
   readonly tail?: number
 }
@@ -266,6 +268,8 @@ export interface ImageSummary {
   /** The image configuration's `config` object, Docker's spelling. */
   readonly config: ContainerConfig
   readonly layers: readonly string[]
+  /** Bytes of each layer; absent where nobody knows. */
+  readonly layerSizes?: readonly number[]
   readonly comment: string
   readonly history: readonly { created?: string; created_by?: string; comment?: string; empty_layer?: boolean; author?: string }[]
   /** The container that the image was committed from, and its configuration then. */
@@ -346,7 +350,8 @@ export interface ImageService {
   prune(options: {
     dangling: boolean
     until?: number
-    labels?: readonly string[]
+    /** Whether an image with these labels may go. */
+    matches?: (labels: Readonly<Record<string, string>>) => boolean
   }): Promise<{ deleted: ({ Untagged: string } | { Deleted: string })[]; reclaimed: number }>
 }
 

@@ -91,7 +91,6 @@ test('list filters select as documented', async () => {
     [{ name: ['^/web$'] }, ['/web']],
     [{ id: [id.slice(0, 12)] }, ['/web']],
     [{ label: ['tier=front'] }, ['/web']],
-    [{ 'label!': ['tier'] }, ['/linker']],
     [{ status: ['created'] }, ['/linker']],
     [{ network: ['bridge'] }, ['/linker', '/web']],
     [{ network: [lab.controller.getNetwork('bridge').id.slice(0, 12)] }, ['/linker', '/web']],

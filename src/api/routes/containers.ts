@@ -7,6 +7,7 @@ import type { Context } from '../context.ts'
 import { created, emptyOk, noContent, ok } from '../context.ts'
 import { badRequest } from '../errors.ts'
 import { Filters } from '../filters.ts'
+import { checkPlatform } from '../platform.ts'
 import { boolParam, boolParamOr, intParam, sizeParam } from '../query.ts'
 import { containerJson, isLive } from '../shapes/container-shape.ts'
 import { containerSummary, linkNames } from '../shapes/container-summary.ts'
@@ -15,9 +16,10 @@ import type { Answer, ApiOptions, Route, Streamed } from '../types.ts'
 import { STREAMED } from '../types.ts'
 
 const PRUNE_FILTERS = ['until', 'label', 'label!']
+const START_WITH_BODY = 'starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24'
 
 export function containerRoutes(options: ApiOptions): Route[] {
-  const { containers, controller, events, clock } = options
+  const { containers, controller, events, clock, images } = options
   let pruning = false
   const post = (verb: string, act: (ref: string, ctx: Context) => Promise<Answer>): Route => ({
     method: 'POST',
@@ -54,6 +56,7 @@ export function containerRoutes(options: ApiOptions): Route[] {
       async handler(ctx) {
         const body = await ctx.requiredJson(CREATE_CONTAINER)
         if (Object.keys(body).length === 0) throw badRequest('config cannot be empty in order to create a container')
+        if (ctx.version >= 41) checkPlatform(ctx.q('platform'), body.Image ?? '', images.find(body.Image ?? ''))
         const { request, warnings } = toCreateRequest(body, ctx.q('name').replace(/^\//, ''), ctx.version, controller)
         const made = await containers.create(request)
         return created({ Id: made.id, Warnings: [...warnings, ...made.warnings] })
@@ -85,6 +88,9 @@ export function containerRoutes(options: ApiOptions): Route[] {
       },
     },
     post('start', async (ref, ctx) => {
+      const { 'content-length': length, 'transfer-encoding': encoding } = ctx.headers
+      // shorter than the shortest object that says anything
+      if (encoding !== undefined || Number(length ?? 0) > 7) throw badRequest(START_WITH_BODY)
       const detachKeys = ctx.q('detachKeys')
       await containers.start(ref, detachKeys === '' ? {} : { detachKeys })
       return noContent

@@ -1,8 +1,9 @@
 /** `/events`: what has happened and what happens, as JSON lines. */
 import type { EngineEvent } from '../../containers/types.ts'
 import type { Context } from '../context.ts'
+import { badRequest } from '../errors.ts'
 import { eventTest } from '../event-filters.ts'
-import { timeParam } from '../times.ts'
+import { parseTime } from '../times.ts'
 import type { ApiOptions, Route, Streamed } from '../types.ts'
 import { STREAMED } from '../types.ts'
 
@@ -17,8 +18,10 @@ export function eventRoutes(options: ApiOptions): Route[] {
 
 async function stream(ctx: Context, { events, clock }: ApiOptions): Promise<Streamed> {
   const now = clock.now()
-  const since = timeParam(ctx.query, 'since', now)
-  const until = timeParam(ctx.query, 'until', now)
+  const since = eventTime(ctx, 'since', now)
+  const until = eventTime(ctx, 'until', now)
+  if (until !== undefined && since !== undefined && until < since)
+    throw badRequest(`\`since\` time (${ctx.q('since')}) cannot be after \`until\` time (${ctx.q('until')})`)
   const wanted = eventTest(ctx.query.get('filters'))
   const inTime = (event: EngineEvent): boolean =>
     (since === undefined || event.timeNano / 1e9 >= since) && (until === undefined || event.timeNano / 1e9 <= until)
@@ -33,7 +36,7 @@ async function stream(ctx: Context, { events, clock }: ApiOptions): Promise<Stre
     else overrun = true
     wake()
   })
-  if (since !== undefined || (until !== undefined && until * 1000 <= now)) {
+  if (since !== undefined || until !== undefined) {
     queue.push(...events.history().filter((event) => wanted(event) && inTime(event)))
   }
   let over = until !== undefined && until * 1000 <= now
@@ -63,6 +66,12 @@ async function stream(ctx: Context, { events, clock }: ApiOptions): Promise<Stre
   if (overrun) ctx.res.destroy()
   else ctx.end()
   return STREAMED
+}
+
+/** Unlike for logs, "0" is the beginning of time: all of the history. */
+function eventTime(ctx: Context, name: string, nowMs: number): number | undefined {
+  const text = ctx.q(name)
+  return text === '' ? undefined : parseTime(name, text, nowMs)
 }
 
 /** Containers and images also carry the fields of before 1.22, which some clients still read; gone in 1.52. */

@@ -36,7 +36,7 @@ export function execRoutes(options: ApiOptions): Route[] {
       async handler(ctx) {
         const { ConsoleSize, ...body } = await ctx.requiredJson(CREATE)
         if ((body.Cmd ?? []).length === 0) throw badRequest('no exec command specified')
-        const size = consoleSize(ConsoleSize)
+        const size = ctx.version < 42 ? undefined : consoleSize(ConsoleSize)
         const config: ExecConfig = { ...body, ...(size === undefined ? {} : { ConsoleSize: size }) }
         return created({ Id: await containers.execCreate(ctx.param('name'), config) })
       },
@@ -85,7 +85,7 @@ async function start(ctx: Context, options: ApiOptions): Promise<Answer | Stream
   const { containers, clock } = options
   const body = (await ctx.json(START)) ?? {}
   const exec = containers.execInspect(ctx.param('id'))
-  const size = consoleSize(body.ConsoleSize)
+  const size = ctx.version < 42 ? undefined : consoleSize(body.ConsoleSize)
   const request = {
     detach: body.Detach ?? false,
     ...(body.Tty === undefined ? {} : { tty: body.Tty }),

@@ -1,15 +1,15 @@
 /** Images: list, inspect, history, pull, import, load, save, tag, push, delete, prune. */
 
 import { NetError } from '../../base/errors.ts'
-import type { ImageSummary } from '../../containers/types.ts'
+import type { ImageSummary, Progress } from '../../containers/types.ts'
 import type { Context } from '../context.ts'
 import { created, ok } from '../context.ts'
-import { badRequest, notImplemented } from '../errors.ts'
+import { badRequest } from '../errors.ts'
 import { Filters } from '../filters.ts'
 import { selectImages } from '../image-filters.ts'
 import { streamProgress } from '../progress.ts'
 import { boolParam } from '../query.ts'
-import { historyJson, imageJson, imageSummary } from '../shapes/image-shape.ts'
+import { historyJson, imageJson, imageSummary, sharedSizes } from '../shapes/image-shape.ts'
 import type { ApiOptions, Route, Streamed } from '../types.ts'
 import { sendTar } from './copy.ts'
 
@@ -22,12 +22,11 @@ export function imageRoutes(options: ApiOptions): Route[] {
     {
       method: 'GET',
       path: '/images/json',
-      handler: (ctx) =>
-        ok(
-          selectImages(ctx.query.get('filters'), ctx.version < 25 ? ctx.q('filter') : '', images, clock.now()).map((image) =>
-            imageSummary(image, ctx.version),
-          ),
-        ),
+      handler: (ctx) => {
+        const found = selectImages(ctx.query.get('filters'), ctx.version < 41 ? ctx.q('filter') : '', images, clock.now())
+        const shared = ctx.version >= 42 && boolParam(ctx.query, 'shared-size') ? sharedSizes(images.list()) : () => -1
+        return ok(found.map((image) => ({ ...imageSummary(image, ctx.version), SharedSize: shared(image) })))
+      },
     },
     { method: 'GET', path: '/images/:name/json', handler: (ctx) => ok(imageJson(images.get(ctx.param('name')), ctx.version)) },
     { method: 'GET', path: '/images/:name/history', handler: (ctx) => ok(historyJson(images.get(ctx.param('name')))) },
@@ -35,7 +34,12 @@ export function imageRoutes(options: ApiOptions): Route[] {
     {
       method: 'POST',
       path: '/images/load',
-      handler: (ctx) => streamProgress(ctx, (progress) => images.load(ctx.bodyStream, progress), { failsInside: true }),
+      handler: (ctx) => {
+        const isQuiet = boolParam(ctx.query, 'quiet')
+        const load = (progress: Progress) =>
+          images.load(ctx.bodyStream, isQuiet ? (line) => void ('progressDetail' in line || progress(line)) : progress)
+        return streamProgress(ctx, load, { failsInside: true })
+      },
     },
     {
       method: 'GET',
@@ -79,8 +83,6 @@ export function imageRoutes(options: ApiOptions): Route[] {
       since: '1.25',
       async handler(ctx) {
         const filters = Filters.parse(ctx.query.get('filters'), PRUNE_FILTERS)
-        if (filters.has('label!'))
-          throw notImplemented('pruning images by absent labels is not supported: list them with a "label" filter and remove them by name')
         const until = filters.until(clock.now())
         if (pruning) throw new NetError('conflict', 'a prune operation is already running')
         pruning = true
@@ -88,7 +90,7 @@ export function imageRoutes(options: ApiOptions): Route[] {
           const { deleted, reclaimed } = await images.prune({
             dangling: filters.bool('dangling') ?? true,
             ...(until === undefined ? {} : { until }),
-            ...(filters.has('label') ? { labels: filters.get('label') } : {}),
+            matches: (labels) => filters.labels(labels),
           })
           if (ctx.version >= 41)
             events.publish({ Type: 'image', Action: 'prune', Actor: { ID: '', Attributes: { reclaimed: String(reclaimed) } } })

@@ -4,6 +4,7 @@ import type { Context } from '../context.ts'
 import { ok } from '../context.ts'
 import { badRequest } from '../errors.ts'
 import { frame, streamContentType } from '../frames.ts'
+import { logAttributes } from '../log-attributes.ts'
 import { openSession } from '../open-session.ts'
 import { pumpSession } from '../pump.ts'
 import { boolParam, boolParamOr } from '../query.ts'
@@ -38,6 +39,7 @@ async function logs(ctx: Context, { containers, clock }: ApiOptions): Promise<St
     stderr,
     follow: boolParam(ctx.query, 'follow'),
     timestamps: boolParam(ctx.query, 'timestamps'),
+    ...(boolParam(ctx.query, 'details') ? { details: `${logAttributes(container)} ` } : {}),
     ...(since === undefined ? {} : { since }),
     ...(until === undefined ? {} : { until }),
     // Anything that is not a number means all, as in Docker.

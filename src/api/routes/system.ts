@@ -2,9 +2,7 @@
 import type { Container } from '../../containers/types.ts'
 import { ok } from '../context.ts'
 import { object, str } from '../decode.ts'
-import { containerSummary, linkNames } from '../shapes/container-summary.ts'
-import { imageSummary } from '../shapes/image-shape.ts'
-import { volumeJson } from '../shapes/volume-shape.ts'
+import { diskUsage } from '../shapes/disk-usage.ts'
 import type { Answer, ApiOptions, Route } from '../types.ts'
 import { maxVersion, minVersion } from '../versions.ts'
 
@@ -28,7 +26,7 @@ export function systemRoutes(options: ApiOptions): Route[] {
     { method: 'HEAD', path: '/_ping', handler: ping },
     { method: 'GET', path: '/version', handler: () => ok(versionJson(options)) },
     { method: 'GET', path: '/info', handler: (ctx) => ok(infoJson(options, ctx.version)) },
-    { method: 'GET', path: '/system/df', handler: async (ctx) => ok(await diskUsage(options, ctx.query.getAll('type'))) },
+    { method: 'GET', path: '/system/df', since: '1.25', handler: async (ctx) => ok(await diskUsage(options, ctx)) },
     {
       method: 'POST',
       path: '/auth',
@@ -136,36 +134,4 @@ function infoJson(options: ApiOptions, apiVersion: number): object {
     ...facts,
     ...(apiVersion >= 49 && FirewallBackend !== undefined ? { FirewallBackend } : {}),
   }
-}
-
-async function diskUsage(options: ApiOptions, types: readonly string[]): Promise<object> {
-  const wants = (type: string): boolean => types.length === 0 || types.includes(type)
-  const images = options.images.list()
-  const containers = options.containers.list()
-  const names = linkNames(containers)
-  const answer: Record<string, unknown> = { LayersSize: images.reduce((sum, image) => sum + image.size, 0) }
-  if (wants('image')) {
-    answer['Images'] = images.map((image) => ({
-      ...imageSummary(image),
-      Containers: containers.filter((c) => c.imageId === image.id).length,
-    }))
-  }
-  if (wants('container')) {
-    answer['Containers'] = await Promise.all(
-      containers.map(async (container) => {
-        const size = await options.containers.sizeOf(container.id)
-        return containerSummary(container, options, names, { SizeRw: size.rw, SizeRootFs: size.rootFs })
-      }),
-    )
-  }
-  if (wants('volume')) {
-    answer['Volumes'] = await Promise.all(
-      options.volumes.list().map(async (volume) => ({
-        ...volumeJson(volume),
-        UsageData: { Size: await options.volumes.sizeOf(volume.name), RefCount: options.volumes.usersOf(volume.name).length },
-      })),
-    )
-  }
-  if (wants('build-cache')) answer['BuildCache'] = []
-  return answer
 }

@@ -42,10 +42,15 @@ export function containerSummary(
     Labels: config.Labels ?? {},
     State: container.state.status,
     Status: statusSentence(container, sources.clock.now()),
-    HostConfig: { NetworkMode: hostConfig.NetworkMode || 'bridge' },
+    HostConfig: { NetworkMode: hostConfig.NetworkMode || 'bridge', ...annotations(container, sources.apiVersion ?? 51) },
     NetworkSettings: { Networks: endpointsJson(container, sources, sources.apiVersion ?? 51) },
     Mounts: container.mounts,
   }
+}
+
+function annotations({ hostConfig }: Container, version: number): object {
+  const given = hostConfig['Annotations']
+  return version < 46 || given === undefined || given === null || Object.keys(given).length === 0 ? {} : { Annotations: given }
 }
 
 /** The name the container was made with, or the id when that name means another image by now. */

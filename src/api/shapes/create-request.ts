@@ -126,6 +126,7 @@ export function toCreateRequest(
   const config = { ...rest } as ContainerConfig
   const hostConfig = { ...host } as HostConfig
   const warnings: string[] = []
+  gateFields(config, hostConfig, version)
   checkPortKeys(config.ExposedPorts)
   checkPortKeys(hostConfig.PortBindings)
   backfillBindings(hostConfig, version, warnings)
@@ -136,6 +137,18 @@ export function toCreateRequest(
   migrateMac(config, endpoints, mode, version, controller, warnings)
   migrateSysctls(hostConfig, endpoints, mode, version, warnings)
   return { request: { ...(name === '' ? {} : { name }), config, hostConfig, endpoints }, warnings }
+}
+
+/** Fields that an older API did not have are not there, whatever the client sent. */
+function gateFields(config: ContainerConfig, hostConfig: HostConfig, version: number): void {
+  // the client removed such a container itself
+  if (version < 25) delete hostConfig.AutoRemove
+  if (version < 40 && (hostConfig.IpcMode ?? '') === '') hostConfig.IpcMode = 'shareable'
+  if (version < 43) delete hostConfig['Annotations']
+  if (version < 44 && config.Healthcheck?.StartInterval !== undefined) {
+    const { StartInterval: _, ...rest } = config.Healthcheck
+    config.Healthcheck = rest
+  }
 }
 
 /** An empty or absent mode is the default network. */
