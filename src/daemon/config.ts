@@ -18,6 +18,8 @@ export interface DaemonConfig {
   readonly networking: NetworkingConfig
   /** Folder for the sockets of the drivers that Docker Engines use; '' = none. */
   readonly dockerPlugins: string
+  /** Socket of the Docker Engine that uses them; '' = it is not asked for anything. */
+  readonly dockerSocket: string
   readonly runtime: string
   readonly cluster: ClusterFlags
   readonly labels: readonly string[]
@@ -151,6 +153,12 @@ const FLAGS: readonly Flag[] = [
     kind: 'text',
     help: 'offer the drivers causeway, causeway-overlay and causeway-macvlan to Docker Engines; their sockets go into this folder (/run/docker/plugins)',
   },
+  {
+    flag: '--docker-socket <path>',
+    key: 'docker-socket',
+    kind: 'text',
+    help: "with --docker-plugins: the Docker Engine's socket, asked for the names of its overlay networks (/var/run/docker.sock); 'none' asks nobody",
+  },
   { flag: '--config-file <path>', key: '', kind: 'text', help: 'daemon configuration file' },
 ]
 
@@ -270,6 +278,7 @@ export function parseDaemonConfig(argv: readonly string[]): { config: DaemonConf
       },
       networking,
       dockerPlugins: value<string>('docker-plugins') ?? '',
+      dockerSocket: (value<string>('docker-socket') ?? '/var/run/docker.sock').replace(/^unix:\/\/|^none$/, ''),
       runtime: value<string>('default-runtime') ?? '',
       cluster,
       labels: value<string[]>('labels') ?? [],

@@ -77,7 +77,18 @@ export async function startDockerd(root: string, enter: (...argv: string[]) => s
     dockerd = start([
       `${root}/usr/sbin/dockerd`,
       ...['--config-file', `${dir}/daemon.json`, '--data-root', `${dir}/data`, '--exec-root', `${dir}/exec`],
-      ...['-H', `unix://${socket}`, '--pidfile', `${dir}/pid`, '--containerd', `${dir}/ctd.sock`, '--storage-driver', 'overlay2'],
+      ...[
+        '-H',
+        `unix://${socket}`,
+        '-H',
+        'unix:///var/run/docker.sock',
+        '--pidfile',
+        `${dir}/pid`,
+        '--containerd',
+        `${dir}/ctd.sock`,
+        '--storage-driver',
+        'overlay2',
+      ],
     ])
     await until(async () => (await docker('version')).code === 0, 'dockerd', dir)
   }

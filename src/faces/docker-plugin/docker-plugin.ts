@@ -9,6 +9,7 @@ import type { Authority } from '../../drivers/authority.ts'
 import type { NetworkController } from '../../engine/types.ts'
 import type { Network } from '../../model/network.ts'
 import { DOCKER_IPAM, DockerAddresses } from './docker-addresses.ts'
+import { openDockerApi } from './docker-api.ts'
 import { PluginIpam } from './ipam.ts'
 import { type DriverFlavour, PluginNetworkDriver } from './network-driver.ts'
 import { OverlayAddresses } from './overlay-addresses.ts'
@@ -32,6 +33,8 @@ export interface DockerPluginParts {
   readonly controller: () => NetworkController
   /** The cluster's authority over overlay networks, when there is a cluster. */
   readonly cluster: () => Authority | undefined
+  /** The Docker Engine's socket, asked for the names of overlay networks; '' = nobody is asked. */
+  readonly dockerSocket: string
 }
 
 export interface DockerPlugin {
@@ -65,27 +68,37 @@ export function createDockerPlugin(parts: DockerPluginParts): DockerPlugin {
       .map(([, network]) => network)
       .filter(({ ipamDriver }) => ipamDriver === DOCKER_IPAM),
   )
+  const overlayAddresses = new OverlayAddresses(parts)
+  let overlayNetworks: OverlayNetworks | undefined
   const open: { server: Server; path: string }[] = []
 
   return {
-    findAuthority: (_driver, ipamDriver) => (ipamDriver === DOCKER_IPAM ? addresses : undefined),
+    findAuthority(driver, ipamDriver) {
+      if (ipamDriver === DOCKER_IPAM) return addresses
+      return driver === 'overlay' ? overlayAddresses.authority() : undefined
+    },
 
     async listen(dir) {
       const controller = parts.controller()
-      const overlay = {
-        networks: new OverlayNetworks(controller, records),
-        addresses: new OverlayAddresses(controller, parts.cluster, parts.rng),
-      }
+      const docker = parts.dockerSocket === '' ? undefined : openDockerApi(parts.dockerSocket)
+      overlayNetworks = new OverlayNetworks({
+        ...{ controller, records, clock, log, docker },
+        isInCluster: () => parts.cluster() !== undefined,
+      })
+      const overlay = { networks: overlayNetworks, addresses: overlayAddresses }
+      await overlayAddresses.forgetAbandoned()
       for (const [name, flavour] of Object.entries(FLAVOURS)) {
         const network = new PluginNetworkDriver({ controller, flavour, host, ...(flavour.driver === 'overlay' ? { overlay } : {}) })
         const face: PluginFace = name === 'causeway' ? { network, ipam, overlay: overlay.addresses } : { network }
         const path = `${dir}/${name}.sock`
         open.push({ server: await listenPlugin(path, face, log), path })
       }
+      overlayNetworks.begin()
       log.info('drivers for Docker Engines are offered', { names: Object.keys(FLAVOURS), dir })
     },
 
     async close() {
+      overlayNetworks?.close()
       for (const { server, path } of open.splice(0)) {
         rmSync(path, { force: true })
         const closed = new Promise((resolve) => server.close(resolve))

@@ -16,6 +16,9 @@ import {
 } from '../../drivers/remote/protocol.ts'
 import type { HostView, Records, SubnetSpace } from './ports.ts'
 
+/** By which Docker and the driver know that a network's addresses come from here. */
+export const ADDRESS_SPACE = { local: 'causeway-local', global: 'causeway-global' } as const
+
 const PREFIX = 'docker-pool/'
 /** A pool that no network uses is taken to be lost after this long: its Docker Engine has forgotten it. */
 const ABANDONED_AFTER_MS = 60_000
@@ -67,7 +70,7 @@ export class PluginIpam {
   }
 
   addressSpaces(): AddressSpaces {
-    return { LocalDefaultAddressSpace: 'causeway-local', GlobalDefaultAddressSpace: 'causeway-global' }
+    return { LocalDefaultAddressSpace: ADDRESS_SPACE.local, GlobalDefaultAddressSpace: ADDRESS_SPACE.global }
   }
 
   requestPool({ Pool, SubPool, V6 }: Partial<PoolRequest>): PoolResponse {

@@ -4,7 +4,7 @@
  * guard and published ports are the engine's, as for containers of its own. Every call may come twice.
  */
 import { type Ip, ipToBytes, type Mac, macFromBytes, tryParseMac, trySplitPrefix } from '../../base/address.ts'
-import { NetError } from '../../base/errors.ts'
+import { hasCode, messageOf, NetError } from '../../base/errors.ts'
 import { OPTION } from '../../drivers/options.ts'
 import type {
   Capabilities,
@@ -72,7 +72,7 @@ export class PluginNetworkDriver {
 
   async createNetwork(request: Partial<CreateNetworkRequest>): Promise<object> {
     const id = required(request.NetworkID, 'NetworkDriver.CreateNetwork', 'NetworkID')
-    if (this.#find(id)) return {} // asked again after a lost answer
+    if (this.#overlay ? this.#overlay.networks.isKnown(id) : this.#find(id)) return {} // asked again after a lost answer
     const spec = networkSpec(id, request, this.#flavour)
     if (this.#overlay) await this.#overlay.networks.join(id, request, spec)
     else await this.#controller.createNetwork(spec)
@@ -96,7 +96,7 @@ export class PluginNetworkDriver {
   async createEndpoint(request: Partial<CreateEndpointRequest>): Promise<CreateEndpointResponse> {
     const method = 'NetworkDriver.CreateEndpoint'
     const id = required(request.EndpointID, method, 'EndpointID')
-    const network = this.#require(required(request.NetworkID, method, 'NetworkID'))
+    const network = await this.#require(required(request.NetworkID, method, 'NetworkID'))
     const given = request.Interface ?? {}
     const existing = this.#controller.sandboxOf(id)
     const info = existing ? endpointOf(existing) : await this.#open(id, network, given)
@@ -120,7 +120,7 @@ export class PluginNetworkDriver {
   async join(request: Partial<JoinRequest>): Promise<JoinResponse> {
     const method = 'NetworkDriver.Join'
     const id = required(request.EndpointID, method, 'EndpointID')
-    const network = this.#require(required(request.NetworkID, method, 'NetworkID'))
+    const network = await this.#require(required(request.NetworkID, method, 'NetworkID'))
     const sandbox = this.#controller.sandboxOf(id)
     let info = sandbox && endpointOf(sandbox)
     if (sandbox === undefined || info === undefined) throw new NetError('not-found', `endpoint ${id.slice(0, 12)} is not known`)
@@ -167,8 +167,8 @@ export class PluginNetworkDriver {
     return this.#controller.listNetworks().find((network) => network.labels[DOCKER_NETWORK] === dockerId)
   }
 
-  #require(dockerId: string): Network {
-    const network = this.#find(dockerId)
+  async #require(dockerId: string): Promise<Network> {
+    const network = this.#overlay ? await this.#overlay.networks.settled(dockerId) : this.#find(dockerId)
     if (network === undefined)
       throw new NetError('not-found', `network ${dockerId.slice(0, 12)} is not known to Causeway: remove it from Docker and make it anew`)
     return network
@@ -179,7 +179,16 @@ export class PluginNetworkDriver {
     const ipv6 = trySplitPrefix(given.AddressIPv6 ?? '')?.ip
     for (const ip of [ipv4, ipv6]) if (ip !== undefined) await this.#overlay?.addresses.handOver(network.id, ip)
     const mac = tryParseMac(given.MacAddress ?? '') ?? macOf(ipv4)
-    const sandbox = await this.#controller.openSandbox({
+    const sandbox = await this.#openSandbox(id, network, { ipv4, ipv6, mac })
+    return endpointOf(sandbox)
+  }
+
+  async #openSandbox(
+    id: string,
+    network: Network,
+    { ipv4, ipv6, mac }: { ipv4: Ip | undefined; ipv6: Ip | undefined; mac: Mac | undefined },
+  ): Promise<SandboxInfo> {
+    const opening = this.#controller.openSandbox({
       containerId: id,
       containerName: `docker-${id.slice(0, 12)}`,
       hostname: '',
@@ -203,9 +212,29 @@ export class PluginNetworkDriver {
       legacyLinks: [],
       filesDir: '',
     })
-    return endpointOf(sandbox)
+    if (this.#overlay === undefined) return opening
+    return opening.catch(async (error: unknown) => {
+      throw hasCode(error, 'denied') && messageOf(error).endsWith(ADDRESS_IN_USE) ? await this.#taken(network, [ipv4, ipv6], error) : error
+    })
+  }
+
+  /** Who has an address that Docker chose, and what can be done. */
+  async #taken(network: Network, ips: readonly (Ip | undefined)[], cause: unknown): Promise<NetError> {
+    await this.#controller.readMembers?.(network.id).catch(() => {})
+    const isTaken = ({ ipv4, ipv6 }: { ipv4: Ip | ''; ipv6: Ip | '' }) => ips.some((ip) => ip !== undefined && (ip === ipv4 || ip === ipv6))
+    const holder = this.#controller.remoteEndpointsOf(network.id).find(isTaken)
+    const who = holder ? `${holder.name} on host ${holder.host}` : 'another container'
+    return new NetError(
+      'denied',
+      `Address already in use: ${ips.filter((ip) => ip !== undefined).join(' and ')} of overlay network ${network.name} belongs to ${who}; ` +
+        `give another --ip, or make Docker's network with --ipam-driver causeway --ipam-opt causeway.network=${network.name}`,
+      {},
+      cause,
+    )
   }
 }
+
+const ADDRESS_IN_USE = 'Address already in use'
 
 /** Name of the interface on the host until Docker takes it. */
 function lentName(endpointId: string): string {
