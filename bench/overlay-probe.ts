@@ -58,9 +58,14 @@ function lines(child: ChildProcess, isWanted: (line: string) => boolean): Promis
   })
 }
 
+const children = new Set<ChildProcess>()
+process.on('exit', () => {
+  for (const child of children) child.kill('SIGKILL')
+})
+
 function start(argv: readonly string[]): ChildProcess & { reader: ReturnType<typeof createInterface> } {
   const child = spawn(argv[0] as string, argv.slice(1), { env: systemEnv, stdio: ['pipe', 'pipe', 'inherit'] })
-  process.on('exit', () => child.kill('SIGKILL'))
+  children.add(child)
   return Object.assign(child, { reader: createInterface({ input: child.stdout as NodeJS.ReadableStream }) })
 }
 

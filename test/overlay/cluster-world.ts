@@ -22,6 +22,8 @@ const EXPLAINED = new Set([200, 201, 204, 304, 403, 404, 409])
 
 /** Docker answers this with 500. */
 const NOT_CONNECTED = /is not connected to (the )?network/
+/** Nobody else uses a container's name: only what could not be given back yet has it. */
+const NAME_TAKEN = /endpoint with name/
 
 interface Thing {
   readonly name: string
@@ -112,13 +114,15 @@ export class World {
     if (reply === 'late') this.unexplained.push(`${kind} on host${host + 1} is not answered: ${path}`)
     else if (reply === undefined) {
       if (!this.#down.has(host)) this.unexplained.push(`host${host + 1} died over ${kind} ${path}`)
-    } else if (
-      !EXPLAINED.has(reply.status) &&
-      !NOT_CONNECTED.test(reply.text) &&
-      !(reply.status === 503 && (disturbed || this.#isDisturbed))
-    )
+    } else if (!this.#isRight(kind, reply, disturbed || this.#isDisturbed))
       this.unexplained.push(`${kind} on host${host + 1} ${path}: ${reply.status} ${reply.text}`)
     return reply === 'late' ? undefined : reply
+  }
+
+  #isRight(kind: string, { status, text }: Reply, disturbed: boolean): boolean {
+    if (disturbed && status === 503) return true
+    if (!disturbed && kind === 'start' && NAME_TAKEN.test(text)) return false
+    return EXPLAINED.has(status) || NOT_CONNECTED.test(text)
   }
 
   /** Runs with a container that nobody else is busy with. */

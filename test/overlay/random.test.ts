@@ -42,6 +42,7 @@ test(`${STEPS} steps at random (CAUSEWAY_SEED=${seed}): everything is as it shou
       const wrong = await world.rest()
       assert.equal(wrong.length, 0, `after ${done} steps of seed ${seed}:\n${wrong.join('\n')}\n${world.history.slice(-40).join('\n')}`)
     }
+    for (const engine of lab.engines) assert.doesNotMatch(engine.log(), /"level":[56]0/, 'an engine that complains')
     for (const [what, times] of [...world.counts].sort(([, a], [, b]) => b - a)) t.diagnostic(`${times} ${what}`)
   } finally {
     const file = process.env['CAUSEWAY_RANDOM_LOG']
