@@ -1,9 +1,10 @@
 /** Which addresses a new endpoint tries for (pure but for chance). Whether it gets them, the transaction says. */
-import { cidrContains, familyOf, type Ip, parseIp } from '../base/address.ts'
+import { type Cidr, cidrContains, familyOf, type Ip, parseIp } from '../base/address.ts'
 import { NetError } from '../base/errors.ts'
 import { OPTION } from '../drivers/options.ts'
+import { blocksToTry } from '../drivers/overlay/blocks.ts'
 import type { EndpointSettings } from '../model/endpoint.ts'
-import type { Network } from '../model/network.ts'
+import type { IpamPool, Network } from '../model/network.ts'
 import { isReservedAddress, lowestAddress, poolWith } from './choose.ts'
 import type { ClusterSubnet } from './model.ts'
 
@@ -27,8 +28,10 @@ export interface AddressChoice {
   readonly isTaken: (ip: Ip) => boolean
   /** Another endpoint of this host is just taking it. */
   readonly isPending: (ip: Ip) => boolean
-  /** Passes over so many free addresses: hosts that race spread out. */
+  /** Passes over so many free addresses, or blocks: hosts that race spread out. */
   readonly skip: number
+  /** Routed networks: who has which block of addresses. */
+  readonly blocks?: { readonly hostId: string; readonly owners: ReadonlyMap<Cidr, string> }
 }
 
 /** The lowest free address of each family, or the one asked for. Throws `denied` (in use) or `unavailable` (nothing left). */
@@ -54,12 +57,35 @@ function chooseAddress(choice: AddressChoice, family: 4 | 6, segment: number | u
   }
   const beside = pools.filter((pool) => segment === subnets.find(({ subnet }) => subnet === pool.subnet)?.vni)
   const isTaken = (ip: Ip) => choice.isTaken(ip) || choice.isPending(ip) || isOwn(ip)
+  if (family === 4 && choice.blocks !== undefined)
+    for (const pool of pools) {
+      const ip = addressInBlock(pool, choice.blocks, isTaken, skip)
+      if (ip !== undefined) return ip
+    }
   for (const back of [skip, 0])
     for (const pool of segment !== undefined && beside.length > 0 ? beside : pools) {
       const ip = lowestAddress(pool, isTaken, back)
       if (ip !== undefined) return ip
     }
   throw new NetError('unavailable', `no available IPv${family} addresses on this network's address pools: ${network.name} (${network.id})`)
+}
+
+/** The lowest free address of the host's own blocks, else of one that nobody has; undefined when all are full or others'. */
+function addressInBlock(
+  pool: IpamPool,
+  blocks: NonNullable<AddressChoice['blocks']>,
+  isTaken: (ip: Ip) => boolean,
+  skip: number,
+): Ip | undefined {
+  let left = skip
+  let passed: Ip | undefined
+  for (const block of blocksToTry(pool.subnet, pool.ipRange ?? pool.subnet, blocks.hostId, blocks.owners)) {
+    const ip = lowestAddress({ subnet: pool.subnet, ipRange: block }, isTaken)
+    if (ip === undefined) continue
+    if (left-- === 0) return ip
+    passed ??= ip
+  }
+  return passed
 }
 
 export function addressInUse(): NetError {

@@ -6,11 +6,13 @@ import { type Ip, tryParseMac } from '../base/address.ts'
 import { NetError } from '../base/errors.ts'
 import type { Clock, Rng } from '../base/ports.ts'
 import type { EndpointAsk, EndpointFinal } from '../drivers/authority.ts'
+import { blockOwners } from '../drivers/overlay/blocks.ts'
+import { parseOverlayConfig } from '../drivers/overlay/config.ts'
 import type { Network } from '../model/network.ts'
 import { macOf } from './choose.ts'
 import type { Claims } from './claims.ts'
 import { decodeEndpoint, type OwnedEndpoint } from './decode.ts'
-import { addressInUse, checkAskedAddresses, chooseAddresses } from './endpoint-addresses.ts'
+import { type AddressChoice, addressInUse, checkAskedAddresses, chooseAddresses } from './endpoint-addresses.ts'
 import { CLUSTER_KEY } from './keys.ts'
 import type { Membership } from './membership.ts'
 import type { Mirror } from './mirror.ts'
@@ -81,6 +83,7 @@ export class EndpointClaims {
         settings: ask.settings,
         isTaken: (ip) => lost.has(ip) || mirror.endpointTable.isTaken(network.id, ip),
         isPending: (ip) => this.#pending.has(CLUSTER_KEY.address(network.id, ip)),
+        ...this.#blocks(network, lost),
         skip: attempt === 0 ? 0 : (this.#o.rng.bytes(1)[0] as number) % 2 ** Math.min(attempt, 6),
       })
       const endpoint: ClusterEndpoint = {
@@ -110,6 +113,15 @@ export class EndpointClaims {
       }
     }
     throw new NetError('busy', `network ${network.name} is being changed by too many hosts at once; try again`)
+  }
+
+  /** Of routed networks: who has which block; addresses that were just lost are somebody else's. */
+  #blocks(network: Network, lost: ReadonlySet<Ip>): Pick<AddressChoice, 'blocks'> {
+    if (parseOverlayConfig(network.options).mode !== 'host-gw') return {}
+    const { mirror } = this.#o
+    const losers = [...lost].map((ipv4) => ({ ipv4, hostId: '' }))
+    const subnets = network.pools.map((pool) => pool.subnet)
+    return { blocks: { hostId: mirror.hostId, owners: blockOwners(subnets, [...mirror.endpointTable.list(network.id), ...losers]) } }
   }
 
   /** Says which of the checks failed: what cannot be had is thrown, what can be tried again is noted. */

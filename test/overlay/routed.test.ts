@@ -39,7 +39,9 @@ test('members reach each other with the whole MTU, and on the wire their own add
   assert.match((await a.sh('ping -c 1 -W 1 10.0.0.3')).out, / ttl=60 /)
   const { out } = await capture
   assert.match(out, /IP 10\.0\.0\.2 > 10\.0\.0\.3: ICMP echo request/)
-  assert.deepEqual(await hostRoutes(0), ['10.0.0.2 via 169.254.77.2 dev gw-da3d1b5fcb onlink', '10.0.0.3 via 10.10.126.71 dev eth0'])
+  // one block for both: the first host has it, the other's member stands for itself
+  assert.deepEqual(await hostRoutes(0), ['10.0.0.0/28 via 169.254.77.2 dev gw-da3d1b5fcb onlink', '10.0.0.3 via 10.10.126.71 dev eth0'])
+  assert.deepEqual(await hostRoutes(1), ['10.0.0.0/28 via 10.10.126.101 dev eth0', '10.0.0.3 via 169.254.77.2 dev gw-da3d1b5fcb onlink'])
 })
 
 test('a second look finds nothing; what is deleted by hand comes back', async () => {
@@ -58,10 +60,28 @@ test('a second look finds nothing; what is deleted by hand comes back', async ()
 
 test('an endpoint that moves is reached at its new host; the last member leaves nothing', async () => {
   await lab.remove(b)
-  assert.deepEqual(await hostRoutes(0), ['10.0.0.2 via 169.254.77.2 dev gw-da3d1b5fcb onlink'])
+  assert.deepEqual(await hostRoutes(0), ['10.0.0.0/28 via 169.254.77.2 dev gw-da3d1b5fcb onlink'])
   assert.deepEqual(await hostRoutes(1), [''])
   assert.equal((await lab.host(1).sh('ip -o link show type veth | grep gw-')).out, '')
   b = await lab.add(2, '10.0.0.3')
   assert.ok(await pings(a, b.ip))
   assert.ok(await pings(b, a.ip))
+})
+
+test('a host that is not concerned has one route for a host’s whole block; members in it and outside of it are reached from everywhere', async () => {
+  const more = [await lab.add(1, '10.0.0.20'), await lab.add(1, '10.0.0.21'), await lab.add(1, '10.0.0.22'), await lab.add(0, '10.0.0.23')]
+  assert.deepEqual(await hostRoutes(2), [
+    '10.0.0.0/28 via 10.10.126.101 dev eth0',
+    '10.0.0.16/28 via 10.10.126.71 dev eth0',
+    '10.0.0.23 via 10.10.126.101 dev eth0',
+    '10.0.0.3 via 169.254.77.2 dev gw-da3d1b5fcb onlink',
+  ])
+  const members = [a, b, ...more]
+  for (const from of members) for (const to of members) if (from !== to) assert.ok(await pings(from, to.ip), `${from.ip} to ${to.ip}`)
+  for (const i of [0, 1, 2]) assert.deepEqual(lab.sandboxes[i]?.reconcile(lab.facts(i), lab.endpoints), [])
+  // the block changes hands, nobody is lost meanwhile
+  const pinging = Promise.all([more[2], more[3]].map((to) => b.sh(`ping -n -c 40 -i 0.05 -q ${to?.ip}`)))
+  for (const member of more.slice(0, 2)) await lab.remove(member)
+  for (const { out } of await pinging) assert.match(out, / 0% packet loss/)
+  assert.ok((await hostRoutes(2)).includes('10.0.0.16/28 via 10.10.126.101 dev eth0'))
 })

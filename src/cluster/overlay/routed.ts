@@ -1,5 +1,5 @@
 /** Overlay networks in routed mode, in the kernel: the link between host and namespace, routes on both sides. */
-import { cidrContains, type Ip, splitPrefix } from '../../base/address.ts'
+import { cidrContains, cidrOf, type Ip, splitPrefix } from '../../base/address.ts'
 import { hasCode } from '../../base/errors.ts'
 import type { OverlayKernelEntry } from '../../drivers/overlay/kernel-entries.ts'
 import { hostLinkName, INNER_LINK, isHealthyPair, planRouted, ROUTE_PROTOCOL, routedWanted } from '../../drivers/overlay/routed.ts'
@@ -50,17 +50,29 @@ export function routedEntries(
   facts: OverlayFacts,
   endpoints: readonly OverlayEndpoint[],
 ): OverlayKernelEntry[] {
-  const via = new Map(ourRoutes(host).map((r) => [r.dst, r.gateway]))
-  const inside = new Set(ourRoutes(namespace.rtnl).map((r) => r.dst))
+  const onHost = lookup(ourRoutes(host))
+  const inside = lookup(ourRoutes(namespace.rtnl))
   const plugged = new Set(namespace.rtnl.links('veth').flatMap((link) => (link.up && link.master !== 0 ? [link.alias] : [])))
   return endpoints.flatMap((e) => {
     if (e.ipv4 === '' || e.mac === '') return []
-    const dst = `${e.ipv4}/32` as Route['dst']
     const entry = (hostAddress: Ip) => [{ ip: e.ipv4 as Ip, mac: e.mac as OverlayKernelEntry['mac'], host: hostAddress }]
-    if (e.hostId === facts.hostId) return via.has(dst) && plugged.has(portAlias(e.id)) ? entry(facts.vtep) : []
-    const gateway = via.get(dst)
-    return gateway !== undefined && inside.has(dst) ? entry(gateway) : []
+    const route = onHost(e.ipv4)
+    if (e.hostId === facts.hostId)
+      return route?.dev === hostLinkName(facts.networkId) && plugged.has(portAlias(e.id)) ? entry(facts.vtep) : []
+    return route?.gateway !== undefined && inside(e.ipv4)?.dev === INNER_LINK ? entry(route.gateway) : []
   })
+}
+
+/** The longest of these routes that holds an address. */
+function lookup(routes: readonly Route[]): (ip: Ip) => Route | undefined {
+  const byDst = new Map(routes.map((route) => [route.dst, route]))
+  return (ip) => {
+    for (let length = 32; length > 0; length--) {
+      const route = byDst.get(cidrOf(ip, length))
+      if (route !== undefined) return route
+    }
+    return undefined
+  }
 }
 
 /** What a network has on the host. Idempotent. */

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { parseCidr, parseIp, parseMac } from '../../base/address.ts'
 import { hasCode } from '../../base/errors.ts'
+import type { Route } from '../../model/kernel-state.ts'
 import { insideMtu, parseOverlayConfig, segmentCount, segmentsOf } from './config.ts'
 import { isEmptyPlan, planOverlay } from './plan.ts'
 import { planRouted, routedWanted } from './routed.ts'
@@ -121,19 +122,28 @@ test('entries: a host without a tunnel end of our family is named and left out',
   assert.match(want.problems.join(), /^endpoint 3 on host two has no IPv4 tunnel end \(fd00::2\), this host has 192\.0\.2\.1$/)
 })
 
-test('routed mode: routes by the hosts’ addresses, to the own containers by the link; a host behind a router is named', () => {
-  const members = [endpoint(2, 'one', '192.0.2.1'), endpoint(3, 'two', '192.0.2.2'), endpoint(4, 'far', '198.51.100.9')]
-  const want = routedWanted({ ...facts, isRouted: true }, members, (ip) => ip.startsWith('192.0.2.'))
-  assert.deepEqual(
-    want.host.routes.map((r) => `${r.dst} ${r.gateway} ${r.dev ?? ''}`),
-    ['10.0.0.2/32 169.254.77.2 gw-aaaaaaaaaa', '10.0.0.3/32 192.0.2.2 '],
+test('routed mode: a route for each block and for members outside of their host’s; a host behind a router is named', () => {
+  const at = (hostId: string, vtep: string, ...numbers: number[]) => numbers.map((n) => endpoint(n, hostId, vtep))
+  const members = [...at('one', '192.0.2.1', 2, 5), ...at('two', '192.0.2.2', 3, 17, 18), ...at('far', '198.51.100.9', 4)]
+  const on = (hostId: string) => routedWanted({ ...facts, hostId, isRouted: true }, members, (ip) => ip.startsWith('192.0.2.'))
+  const text = (routes: readonly Route[]) => routes.map((r) => `${r.dst} ${r.gateway ?? ''} ${r.dev ?? ''}`)
+  const one = on('one')
+  assert.deepEqual(text(one.host.routes), ['10.0.0.0/28 169.254.77.2 gw-aaaaaaaaaa', '10.0.0.16/28 192.0.2.2 ', '10.0.0.3/32 192.0.2.2 '])
+  assert.deepEqual(text(one.inside.routes), ['10.0.0.16/28 169.254.77.1 up0', '10.0.0.3/32 169.254.77.1 up0'])
+  assert.deepEqual(one.problems, ['host far (198.51.100.9) is behind a router: mode host-gw needs hosts on one link, use mode vxlan'])
+  const two = on('two')
+  assert.deepEqual(text(two.host.routes), [
+    '10.0.0.0/28 192.0.2.1 ',
+    '10.0.0.16/28 169.254.77.2 gw-aaaaaaaaaa',
+    '10.0.0.3/32 169.254.77.2 gw-aaaaaaaaaa',
+  ])
+  assert.deepEqual(text(two.inside.routes), ['10.0.0.0/28 169.254.77.1 up0', '10.0.0.3/32  br0'])
+  assert.deepEqual(planRouted(one.host, one.host), { steps: [], findings: [] })
+  // what takes over comes first, longest prefixes before all
+  const steps = planRouted(two.host, one.host).steps.map((step) =>
+    step.op === 'route.delete' || step.op === 'route.replace' ? `${step.op} ${step.route.dst}` : step.op,
   )
-  assert.deepEqual(
-    want.inside.routes.map((r) => `${r.dst} ${r.gateway} ${r.dev}`),
-    ['10.0.0.3/32 169.254.77.1 up0'],
-  )
-  assert.deepEqual(want.problems, ['host far (198.51.100.9) is behind a router: mode host-gw needs hosts on one link, use mode vxlan'])
-  assert.deepEqual(planRouted(want.host, want.host), { steps: [], findings: [] })
+  assert.deepEqual(steps, ['neigh.replace', 'route.replace 10.0.0.3/32', 'route.replace 10.0.0.0/28', 'route.replace 10.0.0.16/28'])
 })
 
 test('gateways have the same address on every host and MACs of their own, which stay', () => {

@@ -1,13 +1,14 @@
 /**
- * The routed mode of overlay networks (`-o mode=host-gw`, pure): no encapsulation. Each host has a route to every container of the others
- * by that host's address, and to its own by a link into the network's namespace; that namespace answers ARP for containers elsewhere.
- * Hosts must share a link. IPv4 only.
+ * The routed mode of overlay networks (`-o mode=host-gw`, pure): no encapsulation. Each host has a route to every block of addresses by the
+ * host that has it, and to its own by a link into the network's namespace; that namespace answers ARP for containers elsewhere. Containers
+ * outside of their host's blocks have routes of their own. Hosts must share a link. IPv4 only.
  */
-import { familyOf, type Ip, type Mac, parseIp } from '../../base/address.ts'
+import { type Cidr, cidrOf, familyOf, type Ip, type Mac, parseIp, splitPrefix } from '../../base/address.ts'
 import type { Link, Neighbour, Route, Step } from '../../model/kernel-state.ts'
 import type { Finding } from '../../plan/links.ts'
 import { ALIAS_PREFIX } from '../bridge/bridge.ts'
-import { bridgeName, type OverlayEndpoint, type OverlayFacts, stableMac } from './wanted.ts'
+import { blockOf, blockOwners } from './blocks.ts'
+import { bridgeName, type OverlayEndpoint, type OverlayFacts, segmentIndexOf, stableMac } from './wanted.ts'
 
 /** Marks our routes on the host (RTA_PROTOCOL; numbers above 191 belong to nobody). */
 export const ROUTE_PROTOCOL = '202'
@@ -37,29 +38,48 @@ export function routedWanted(facts: OverlayFacts, endpoints: readonly OverlayEnd
   const insideRoutes: Route[] = []
   const problems: string[] = []
   const own = new Set(endpoints.filter((e) => e.hostId === facts.hostId).map((e) => e.ipv4))
-  for (const e of [...endpoints].sort((a, b) => (a.id < b.id ? -1 : 1))) {
-    if (e.ipv4 === '') continue
-    const route = { family: 4, dst: `${e.ipv4}/32` as Route['dst'], protocol: Number(ROUTE_PROTOCOL), onlink: true } as const
-    if (e.hostId === facts.hostId) {
-      hostRoutes.push({ ...route, gateway: INNER_END, dev: name })
-      continue
-    }
-    const via = e.vteps.find((vtep) => familyOf(vtep) === 4)
-    if (own.has(e.ipv4)) continue
-    if (via === undefined || !isOnLink(via)) {
-      problems.push(`host ${e.hostId} (${e.vteps.join(', ')}) is behind a router: mode host-gw needs hosts on one link, use mode vxlan`)
-      continue
-    }
-    const { onlink: _onlink, ...direct } = route
-    hostRoutes.push({ ...direct, gateway: via })
-    insideRoutes.push({ ...route, gateway: HOST_END, dev: INNER_LINK })
+  const members = endpoints.filter((e) => e.ipv4 !== '' && (e.hostId === facts.hostId || !own.has(e.ipv4)))
+  const vias = new Map<string, Ip | undefined>()
+  const viaOf = ({ hostId, vteps }: OverlayEndpoint): Ip | undefined => {
+    if (vias.has(hostId)) return vias.get(hostId)
+    const via = vteps.find((vtep) => familyOf(vtep) === 4)
+    const reached = via !== undefined && isOnLink(via) ? via : undefined
+    vias.set(hostId, reached)
+    if (reached === undefined)
+      problems.push(`host ${hostId} (${vteps.join(', ')}) is behind a router: mode host-gw needs hosts on one link, use mode vxlan`)
+    return reached
+  }
+  const ours = { family: 4, protocol: Number(ROUTE_PROTOCOL) } as const
+  const inwards = (dst: Cidr) => hostRoutes.push({ ...ours, dst, onlink: true, gateway: INNER_END, dev: name })
+  const outwards = (dst: Cidr, via: Ip) => {
+    hostRoutes.push({ ...ours, dst, gateway: via })
+    insideRoutes.push({ ...ours, dst, onlink: true, gateway: HOST_END, dev: INNER_LINK })
+  }
+  const subnets = facts.segments.flatMap((segment) => segment.subnets.map(({ subnet }) => subnet))
+  const owners = blockOwners(subnets, members)
+  const byHost = new Map(members.map((e) => [e.hostId, e]))
+  for (const [block, owner] of [...owners].sort(([a], [b]) => (a < b ? -1 : 1))) {
+    const via = owner === facts.hostId ? undefined : viaOf(byHost.get(owner) as OverlayEndpoint)
+    if (owner === facts.hostId) inwards(block)
+    else if (via !== undefined) outwards(block, via)
+  }
+  for (const e of members.sort((a, b) => (a.id < b.id ? -1 : 1))) {
+    const block = e.ipv4 === '' ? undefined : blockOf(subnets, e.ipv4)
+    if (e.ipv4 === '' || (block !== undefined && owners.get(block) === e.hostId)) continue
+    const dst = cidrOf(e.ipv4, 32)
+    const via = e.hostId === facts.hostId ? undefined : viaOf(e)
+    if (via !== undefined) outwards(dst, via)
+    if (e.hostId !== facts.hostId) continue
+    inwards(dst)
+    // the block's route would take it out of the namespace
+    insideRoutes.push({ ...ours, dst, dev: bridgeName(segmentIndexOf(facts.segments, e.ipv4)), scope: 'link' })
   }
   return {
     hostLink: { name, mac, innerMac, mtu: facts.mtu, alias: `${ALIAS_PREFIX}network:${facts.networkId}` },
     host: { routes: hostRoutes, neighbours: [{ dev: name, ip: INNER_END, mac: innerMac, state: 'permanent' }] },
     inside: { routes: insideRoutes, neighbours: [{ dev: INNER_LINK, ip: HOST_END, mac, state: 'permanent' }] },
     proxies: facts.segments.map((_, i) => bridgeName(i)),
-    problems: [...new Set(problems)],
+    problems,
   }
 }
 
@@ -73,22 +93,25 @@ export function planRouted(
   const key = (r: Route) => `${r.dst} ${r.gateway ?? ''}`
   const wanted = new Map(want.routes.map((route) => [key(route), route]))
   const dsts = new Set(want.routes.map((route) => route.dst))
-  for (const route of have.routes) {
-    if (wanted.delete(key(route))) continue
-    findings.push({ subject: route.dst, wrong: `route via ${route.gateway ?? 'nothing'} is stale` })
-    if (!dsts.has(route.dst)) steps.push({ op: 'route.delete', route }) // else the replacement takes its place
-  }
+  const stale = have.routes.filter((route) => !wanted.delete(key(route)))
   for (const neigh of want.neighbours) {
     if (have.neighbours.some((n) => n.ip === neigh.ip && n.mac === neigh.mac && n.state === 'permanent')) continue
     steps.push({ op: 'neigh.replace', neigh })
     findings.push({ subject: neigh.ip, wrong: `neighbour is missing on ${neigh.dev}` })
   }
-  for (const route of wanted.values()) {
+  // routes of single containers before those of blocks that hold them, and nothing is taken away before something else leads there
+  for (const route of [...wanted.values()].sort((a, b) => lengthOf(b) - lengthOf(a))) {
     steps.push({ op: 'route.replace', route })
     findings.push({ subject: route.dst, wrong: 'route is missing' })
   }
+  for (const route of stale) {
+    findings.push({ subject: route.dst, wrong: `route via ${route.gateway ?? route.dev ?? 'nothing'} is stale` })
+    if (!dsts.has(route.dst)) steps.push({ op: 'route.delete', route }) // else the replacement has taken its place
+  }
   return { steps, findings }
 }
+
+const lengthOf = ({ dst }: Route): number => (dst === 'default' ? 0 : splitPrefix(dst).length)
 
 /** Whether the pair between host and namespace is as it should be. */
 export function isHealthyPair(want: RoutedWanted['hostLink'], outer: Link | undefined, inner: Link | undefined): boolean {
