@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import test from 'node:test'
 import { openLmdbStore } from '../../src/store/lmdb-store.ts'
 import { isolate } from '../../testkit/isolated.ts'
-import { eventually, exists, type Lab, logOf, openLab } from './containers-lab.ts'
+import { eventually, exists, type Lab, logOf, openLab, shell } from './containers-lab.ts'
 
 isolate()
 
@@ -96,4 +96,24 @@ test('kill -9 in the middle of a start: the half-made container is gone and can 
     await lab.containers.start('half')
     assert.equal(lab.containers.get('half').state.status, 'running')
   })
+})
+
+test('a stored container whose log options would be refused today starts all the same', async () => {
+  const first = await openLab()
+  const options = { 'max-size': 'plenty', 'max-file': '0', unheard: 'of' }
+  const { id } = await first.containers.create(shell('echo alive'))
+  const [[key, record] = []] = first.store.list<{ hostConfig: object }>('container/')
+  assert.ok(key !== undefined && record !== undefined)
+  first.store.put(key, { ...record, hostConfig: { ...record.hostConfig, LogConfig: { Type: 'syslog', Config: options } } })
+  await first.crash()
+  const lab = await openLab({ dir: first.dir, store: first.store })
+  try {
+    await lab.containers.restore()
+    await lab.containers.start(id)
+    await lab.containers.wait(id, 'not-running', AbortSignal.timeout(10_000))
+    assert.match(await logOf(lab, id), /alive/)
+  } finally {
+    await lab.close()
+    rmSync(first.dir, { recursive: true, force: true })
+  }
 })
