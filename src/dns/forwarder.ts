@@ -18,6 +18,9 @@ import { EXCHANGE_TIMEOUT_MS, type Upstream } from './upstream.ts'
 const HEDGE_MS = 50
 /** UDP loses packets: all servers are asked again after these times. */
 const RETRANSMIT_MS = [1000, 2500] as const
+/** Once one server has said that it cannot help, those that have fallen silent are asked once more and then given up. */
+const RETRANSMIT_REFUSED_MS = [400] as const
+const GIVE_UP_REFUSED_MS = 900
 
 /** Servers that are asked the same way by everybody who shares this object; answers are cached per domain. */
 export interface ForwardDomain {
@@ -52,9 +55,13 @@ interface Flight {
   next: number
   lastAskMs: number
   retransmits: number
+  /** A server has answered that it cannot help, or cannot be reached. */
+  isRefused: boolean
   held: { readonly answer: UpstreamAnswer; readonly position: number } | undefined
   cut: UpstreamAnswer | undefined
   isDone: boolean
+  /** Done without an answer of those that are still open. */
+  isGivenUp: boolean
   timer: LoopTimer | undefined
 }
 
@@ -118,9 +125,11 @@ export class Forwarder {
       next: 0,
       lastAskMs: now,
       retransmits: 0,
+      isRefused: false,
       held: undefined,
       cut: undefined,
       isDone: false,
+      isGivenUp: false,
       timer: undefined,
     }
     this.#flights.set(key, flight)
@@ -153,8 +162,9 @@ export class Forwarder {
     const now = this.#now()
     const attempt: Attempt = { upstream, position: flight.domain.upstreams.indexOf(upstream), sentMs: now }
     const end = (message: Uint8Array | undefined, atMs: number): void => {
-      if (!flight.open.delete(attempt) || flight.isDone) return
-      this.#onEnd(flight, attempt, message, isTcp, withOpt, atMs)
+      if (!flight.open.delete(attempt)) return
+      if (flight.isDone) this.#keepLate(flight, message, atMs)
+      else this.#onEnd(flight, attempt, message, isTcp, withOpt, atMs)
     }
     flight.open.add(attempt)
     const isSent = isTcp ? upstream.askTcp(query, end) : upstream.askUdp(query, end)
@@ -198,8 +208,16 @@ export class Forwarder {
     this.#finish(flight, answer)
   }
 
+  /** An answer after its question was given up: whoever asks again gets it from the cache. */
+  #keepLate(flight: Flight, message: Uint8Array | undefined, now: number): void {
+    const index = flight.isGivenUp && message !== undefined ? indexMessage(message) : undefined
+    if (message === undefined || index?.rcode !== RCODE.NOERROR || !index.answersType || index.truncated) return
+    this.#cache.put(flight.cacheKey, message, index, now)
+  }
+
   #onUseless(flight: Flight, now: number): void {
     const { held } = flight
+    flight.isRefused = true
     if (held !== undefined && this.#holdUntil(flight, held.position, now) <= now) {
       this.#finish(flight, held.answer)
       return
@@ -223,12 +241,23 @@ export class Forwarder {
   #schedule(flight: Flight): void {
     if (flight.isDone) return
     const now = this.#now()
-    const retransmit = flight.isTcp ? undefined : RETRANSMIT_MS[flight.retransmits]
-    let due = flight.startedMs + (retransmit ?? EXCHANGE_TIMEOUT_MS)
+    let due = flight.startedMs + (this.#retransmitMs(flight) ?? EXCHANGE_TIMEOUT_MS)
+    const giveUp = flight.startedMs + GIVE_UP_REFUSED_MS
+    if (flight.isRefused && now < giveUp) due = Math.min(due, giveUp)
     if (flight.next < flight.order.length) due = Math.min(due, flight.lastAskMs + HEDGE_MS)
     if (flight.held !== undefined) due = Math.min(due, Math.max(now, this.#holdUntil(flight, flight.held.position, now)))
     flight.timer?.cancel()
     flight.timer = this.#timers.at(due, () => this.#onTimer(flight))
+  }
+
+  #retransmitMs({ isTcp, isRefused, retransmits }: Flight): number | undefined {
+    return isTcp ? undefined : (isRefused ? RETRANSMIT_REFUSED_MS : RETRANSMIT_MS)[retransmits]
+  }
+
+  /** Nobody who might still answer shows any life. */
+  #isHopeless(flight: Flight, now: number): boolean {
+    if (!flight.isRefused || now - flight.startedMs < GIVE_UP_REFUSED_MS) return false
+    return flight.next >= flight.order.length && ![...flight.open].some(({ upstream }) => upstream.health.isHealthy(now))
   }
 
   #onTimer(flight: Flight): void {
@@ -240,7 +269,8 @@ export class Forwarder {
       return
     }
     const elapsed = now - flight.startedMs
-    if (elapsed >= EXCHANGE_TIMEOUT_MS) {
+    if (elapsed >= EXCHANGE_TIMEOUT_MS || this.#isHopeless(flight, now)) {
+      flight.isGivenUp = true
       this.#finish(flight, held?.answer ?? flight.cut)
       return
     }
@@ -249,9 +279,10 @@ export class Forwarder {
         this.#finish(flight, held?.answer ?? flight.cut)
         return
       }
-    } else if (!flight.isTcp && elapsed >= (RETRANSMIT_MS[flight.retransmits] ?? Number.POSITIVE_INFINITY)) {
+    } else if (elapsed >= (this.#retransmitMs(flight) ?? Number.POSITIVE_INFINITY)) {
       flight.retransmits++
-      for (const upstream of flight.order) this.#ask(flight, upstream, false)
+      const waitedFor = new Set([...flight.open].map(({ upstream }) => upstream))
+      for (const upstream of flight.order) if (!flight.isRefused || waitedFor.has(upstream)) this.#ask(flight, upstream, false)
     }
     this.#schedule(flight)
   }

@@ -155,6 +155,20 @@ test('when all are silent the answer is SERVFAIL before the client gives up', as
   assert.equal(first.seen.length, 3, 'it was asked again twice')
 })
 
+test('when one refuses and the others are silent the answer is SERVFAIL within a second, and a late one is kept for the next question', async () => {
+  const { dig, first, second } = await sandbox(failing(RCODE.REFUSED), silent)
+  const got = await dig('refused.example')
+  assert.equal(got.status, 'SERVFAIL')
+  assert.ok(got.ms < 1000, `${got.ms} ms`)
+  assert.equal(second.seen.length, 2, 'a packet may have been lost')
+  assert.equal(first.seen.length, 1)
+
+  const slow = await sandbox(failing(RCODE.REFUSED), slowly(1300, answerWith('192.0.2.9')))
+  assert.equal((await slow.dig('late.example')).status, 'SERVFAIL')
+  await sleep(700)
+  assert.deepEqual((await slow.dig('late.example')).data, ['192.0.2.9'])
+})
+
 test('a lost packet is made up for', async () => {
   const { dig, first } = await sandbox(silent)
   setTimeout(() => {
