@@ -182,9 +182,14 @@ async function build(
     clock,
     log,
     rng,
-    host: { subnetsInUse: hostUse, hasLink: (name) => rtnl.link(name) !== undefined },
+    host: {
+      subnetsInUse: hostUse,
+      hasLink: (name) => rtnl.link(name) !== undefined,
+      linkOnSubnet: (subnet) => rtnl.routes({ table: 'all' }).find(({ dst, gateway }) => dst === subnet && gateway === undefined)?.dev,
+    },
     controller: () => controller,
     cluster: () => cluster?.findAuthority?.('overlay', 'default'),
+    dhcp: () => lan.dockerLeases,
     dockerSocket: config.dockerSocket,
   })
   // networks of plugins that are away now are still what they were
@@ -211,7 +216,7 @@ async function build(
     onEvent: (event) => publishNetworkEvent(event, { host: event.host }),
   })
   done.push(() => cluster?.close(false))
-  const sdn = openSdn({ store, rtnl, clock, log, hostId, env: process.env })
+  const sdn = openSdn({ store, rtnl, clock, rng, log, hostId, env: process.env })
   done.push(() => sdn.close())
   const outside = combine([dockers, ...(cluster ? [cluster] : []), lan, sdn, plugins])
   const controller = new Controller({

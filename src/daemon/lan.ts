@@ -2,6 +2,7 @@
 import { messageOf, NetError } from '../base/errors.ts'
 import type { Clock, Logger, Rng } from '../base/ports.ts'
 import type { Container, ContainerService, EventBus } from '../containers/types.ts'
+import type { Authority } from '../drivers/authority.ts'
 import type { Controller } from '../engine/controller.ts'
 import type { CardMover } from '../engine/environment.ts'
 import type { Rtnl } from '../kernel/types.ts'
@@ -19,6 +20,8 @@ import type { Outside } from './outside.ts'
 export interface Lan extends Outside {
   readonly cards: CardMover
   readonly wires: Wires
+  /** Leases for containers of a Docker Engine (faces/docker-plugin/dhcp-ipam.ts), apart from the engine's own. */
+  readonly dockerLeases: Authority
   /** Takes up wires of before, and plugs them in and out from now on as containers start and end. */
   begin(events: EventBus): Promise<void>
   close(): void
@@ -59,9 +62,11 @@ export function openLan(parts: {
   })
   let unsubscribe = () => {}
   const dhcp = new DhcpAuthority({ ...parts, onAddressChange: (change) => void reconnect(controller(), change, log) })
+  const dockerLeases = new DhcpAuthority({ ...parts, prefix: 'docker-dhcp/' })
   return {
     cards,
     wires,
+    dockerLeases,
     async begin(events) {
       await wires.restore()
       unsubscribe = events.subscribe((event) => {
@@ -72,6 +77,7 @@ export function openLan(parts: {
     close() {
       unsubscribe()
       dhcp.close()
+      dockerLeases.close()
       state.close()
     },
   }

@@ -1,6 +1,6 @@
 /**
  * Causeway as a plugin of Docker Engines: the drivers `causeway` (bridge, with Causeway's firewall, and IPAM), `causeway-overlay` and
- * `causeway-macvlan`, each at a socket of its name. See docs/plugins.md.
+ * `causeway-macvlan`, and the IPAM driver `causeway-dhcp`, each at a socket of its name. See docs/plugins.md.
  */
 import { rmSync } from 'node:fs'
 import type { Server } from 'node:http'
@@ -8,6 +8,7 @@ import type { Clock, Logger, Rng } from '../../base/ports.ts'
 import type { Authority } from '../../drivers/authority.ts'
 import type { NetworkController } from '../../engine/types.ts'
 import type { Network } from '../../model/network.ts'
+import { DhcpIpam } from './dhcp-ipam.ts'
 import { DOCKER_IPAM, DockerAddresses } from './docker-addresses.ts'
 import { openDockerApi } from './docker-api.ts'
 import { PluginIpam } from './ipam.ts'
@@ -23,6 +24,9 @@ const FLAVOURS: Readonly<Record<string, DriverFlavour>> = {
   'causeway-macvlan': { driver: 'macvlan', ipamDriver: DOCKER_IPAM, usesGatewayBridge: false },
 }
 
+/** The IPAM driver of its own socket. */
+const DHCP = 'causeway-dhcp'
+
 export interface DockerPluginParts {
   readonly space: SubnetSpace
   readonly records: Records
@@ -33,6 +37,8 @@ export interface DockerPluginParts {
   readonly controller: () => NetworkController
   /** The cluster's authority over overlay networks, when there is a cluster. */
   readonly cluster: () => Authority | undefined
+  /** Leases of the LAN's DHCP server for Docker's containers. */
+  readonly dhcp: () => Authority
   /** The Docker Engine's socket, asked for the names of overlay networks; '' = nobody is asked. */
   readonly dockerSocket: string
 }
@@ -87,14 +93,19 @@ export function createDockerPlugin(parts: DockerPluginParts): DockerPlugin {
       })
       const overlay = { networks: overlayNetworks, addresses: overlayAddresses }
       await overlayAddresses.forgetAbandoned()
-      for (const [name, flavour] of Object.entries(FLAVOURS)) {
-        const network = new PluginNetworkDriver({ controller, flavour, host, ...(flavour.driver === 'overlay' ? { overlay } : {}) })
-        const face: PluginFace = name === 'causeway' ? { network, ipam, overlay: overlay.addresses } : { network }
+      const dhcp = new DhcpIpam({ records, rng: parts.rng, host, dhcp: parts.dhcp() })
+      await dhcp.restore()
+      const serve = async (name: string, face: PluginFace) => {
         const path = `${dir}/${name}.sock`
         open.push({ server: await listenPlugin(path, face, log), path })
       }
+      await serve(DHCP, { ipam: dhcp })
+      for (const [name, flavour] of Object.entries(FLAVOURS)) {
+        const network = new PluginNetworkDriver({ controller, flavour, host, ...(flavour.driver === 'overlay' ? { overlay } : {}) })
+        await serve(name, name === 'causeway' ? { network, ipam, overlay: overlay.addresses } : { network })
+      }
       overlayNetworks.begin()
-      log.info('drivers for Docker Engines are offered', { names: Object.keys(FLAVOURS), dir })
+      log.info('drivers for Docker Engines are offered', { names: [...Object.keys(FLAVOURS), DHCP], dir })
     },
 
     async close() {

@@ -37,4 +37,6 @@ export interface HostView {
   /** Subnets that the host itself uses: not chosen by themselves. */
   subnetsInUse(): { readonly reserved: readonly Cidr[]; readonly avoid: readonly Cidr[] }
   hasLink(name: string): boolean
+  /** The interface that has exactly this subnet on its link. */
+  linkOnSubnet(subnet: Cidr): string | undefined
 }

@@ -4,7 +4,8 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { dirname } from 'node:path'
 import { messageOf } from '../../base/errors.ts'
 import type { Logger } from '../../base/ports.ts'
-import { IPAM_DRIVER, NETWORK_DRIVER } from '../../drivers/remote/protocol.ts'
+import { IPAM_DRIVER, LABEL, NETWORK_DRIVER } from '../../drivers/remote/protocol.ts'
+import type { DhcpIpam } from './dhcp-ipam.ts'
 import { badCall, errorAnswer } from './errors.ts'
 import type { PluginIpam } from './ipam.ts'
 import type { PluginNetworkDriver } from './network-driver.ts'
@@ -18,7 +19,7 @@ type Method = (body: any) => unknown
 
 export interface PluginFace {
   readonly network?: PluginNetworkDriver
-  readonly ipam?: PluginIpam
+  readonly ipam?: PluginIpam | DhcpIpam
   /** Pools of overlay networks: asked first. */
   readonly overlay?: OverlayAddresses
 }
@@ -86,7 +87,7 @@ export function listenPlugin(path: string, face: PluginFace, log: Logger): Promi
     if (fn === undefined) return [404, { Err: `${method}: there is no such method` }]
     try {
       const body = await read(req, method)
-      return [200, (await inTurn(typeof body.NetworkID === 'string' ? body.NetworkID : 'ipam', () => fn(body))) ?? {}]
+      return [200, (await inTurn(turnOf(body), () => fn(body))) ?? {}]
     } catch (error) {
       log.warn('call of a Docker Engine fails', { method, error: messageOf(error) })
       return [200, errorAnswer(method, error)]
@@ -112,6 +113,13 @@ export function listenPlugin(path: string, face: PluginFace, log: Logger): Promi
       resolve(server)
     })
   })
+}
+
+/** What waits for what: calls about one network; requests for one MAC, which may last; and all else about addresses. */
+function turnOf({ NetworkID, Options }: Record<string, unknown>): string {
+  if (typeof NetworkID === 'string') return NetworkID
+  const mac = (Options as Record<string, unknown> | null | undefined)?.[LABEL.endpointMac]
+  return typeof mac === 'string' ? mac : 'ipam'
 }
 
 async function read(req: IncomingMessage, method: string): Promise<Record<string, unknown>> {

@@ -40,6 +40,8 @@ export interface DhcpParts {
   readonly log: Logger
   /** Called when a server gave a live endpoint another address. Without it the endpoint keeps the old one and the log says so. */
   readonly onAddressChange?: (change: AddressChange) => void
+  /** Where leases are kept in the store, `dhcp/` unless given. */
+  readonly prefix?: string
   /** How long a start waits for a server, 20 s unless given. */
   readonly withinMs?: number
 }
@@ -64,7 +66,7 @@ interface LeaseRecord {
   readonly lease?: Lease
 }
 
-const PREFIX = 'dhcp/'
+const DEFAULT_PREFIX = 'dhcp/'
 /** IPAM option: `false` = addresses are used without asking the LAN for them. */
 const PROBE_OPTION = 'causeway.dhcp.probe'
 const ANSWER_WITHIN_MS = 20_000
@@ -73,10 +75,12 @@ export class DhcpAuthority implements Authority {
   readonly name = DHCP_IPAM
   readonly #parts: DhcpParts
   readonly #lines: Lines
+  readonly #prefix: string
   readonly #clients = new Map<string, DhcpClient>()
 
   constructor(parts: DhcpParts) {
     this.#parts = parts
+    this.#prefix = parts.prefix ?? DEFAULT_PREFIX
     this.#lines = new Lines({ rtnl: parts.rtnl, reactor: parts.reactor, ns: homeNetns(), log: parts.log })
   }
 
@@ -145,7 +149,7 @@ export class DhcpAuthority implements Authority {
   }
 
   #acquire(endpointId: string, record: LeaseRecord, wish: Ip | undefined): Promise<Lease> {
-    this.#parts.store.put(PREFIX + endpointId, record)
+    this.#parts.store.put(this.#prefix + endpointId, record)
     return this.#clientFor(endpointId, record).acquire(this.#withinMs, wish, wish !== undefined)
   }
 
@@ -155,7 +159,7 @@ export class DhcpAuthority implements Authority {
    */
   async #acquireShared(ask: EndpointAsk, record: LeaseRecord, wish: Ip | undefined): Promise<Lease> {
     const { endpointId, containerId } = ask
-    this.#parts.store.put(PREFIX + endpointId, record)
+    this.#parts.store.put(this.#prefix + endpointId, record)
     const client = this.#clientFor(endpointId, record)
     const first = await client.acquire(this.#withinMs, wish)
     if (!this.#isTaken(first.ip, endpointId, record.dev)) {
@@ -174,8 +178,8 @@ export class DhcpAuthority implements Authority {
     const { rtnl, store } = this.#parts
     if (rtnl.addresses({ dev, family: 4 }).some((own) => splitPrefix(own.address).ip === ip)) return true
     return store
-      .list<LeaseRecord>(PREFIX)
-      .some(([key, other]) => key !== PREFIX + endpointId && other.dev === dev && other.lease?.ip === ip)
+      .list<LeaseRecord>(this.#prefix)
+      .some(([key, other]) => key !== this.#prefix + endpointId && other.dev === dev && other.lease?.ip === ip)
   }
 
   /** Gives the lease back. A link that has gone only means that the server is not told. */
@@ -184,7 +188,7 @@ export class DhcpAuthority implements Authority {
   }
 
   #giveBack(endpointId: string): void {
-    const record = this.#parts.store.get<LeaseRecord>(PREFIX + endpointId)
+    const record = this.#parts.store.get<LeaseRecord>(this.#prefix + endpointId)
     let client = this.#clients.get(endpointId)
     if (client === undefined && record?.lease !== undefined) {
       client = this.#clientFor(endpointId, record)
@@ -192,7 +196,7 @@ export class DhcpAuthority implements Authority {
     }
     client?.release()
     this.#clients.delete(endpointId)
-    if (record !== undefined) this.#parts.store.remove(PREFIX + endpointId)
+    if (record !== undefined) this.#parts.store.remove(this.#prefix + endpointId)
   }
 
   /** Leases of living endpoints are renewed at once; those of endpoints that nobody has any more are given back. */
@@ -201,8 +205,8 @@ export class DhcpAuthority implements Authority {
     endpoints: readonly { readonly network: Network; readonly endpoint: EndpointFinal }[],
   ): Promise<void> {
     const alive = new Map(endpoints.map(({ network, endpoint }) => [endpoint.endpointId, network]))
-    for (const [key, record] of this.#parts.store.list<LeaseRecord>(PREFIX)) {
-      const endpointId = key.slice(PREFIX.length)
+    for (const [key, record] of this.#parts.store.list<LeaseRecord>(this.#prefix)) {
+      const endpointId = key.slice(this.#prefix.length)
       if (record.lease !== undefined && alive.has(endpointId)) this.#clientFor(endpointId, record).resume(record.lease)
       else this.#giveBack(endpointId)
     }
@@ -269,11 +273,11 @@ export class DhcpAuthority implements Authority {
 
   #leased(endpointId: string, lease: Lease): void {
     const { store, log, onAddressChange } = this.#parts
-    const record = store.get<LeaseRecord>(PREFIX + endpointId)
+    const record = store.get<LeaseRecord>(this.#prefix + endpointId)
     if (record === undefined) return
     if (record.shared && record.lease === undefined && this.#isTaken(lease.ip, endpointId, record.dev)) return
     const before = record.lease?.ip
-    store.put(PREFIX + endpointId, { ...record, lease })
+    store.put(this.#prefix + endpointId, { ...record, lease })
     if (before === undefined || before === lease.ip) return
     const { networkId, containerId, settings, containerName } = record
     log.warn(`the DHCP server gave container ${containerName} another address: ${lease.ip}, and no longer ${before}`, {
