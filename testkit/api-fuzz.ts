@@ -81,6 +81,12 @@ const KEYS = [
   'verbose',
   'force',
   'stream',
+  'fromSrc',
+  'platform',
+  'details',
+  'ps_args',
+  'type',
+  'changes',
 ]
 const VALUES: readonly unknown[] = [
   '',
@@ -101,6 +107,10 @@ const VALUES: readonly unknown[] = [
   '\u0000',
   'next-exit',
   '10m',
+  '-bogus',
+  'http://127.0.0.1:9/x',
+  '{"type":["a"]}',
+  '{"exited":["x"],"before":["c1"]}',
 ]
 const FIELDS = [
   'Name',

@@ -1,6 +1,6 @@
 /** What Causeway does not do, each with a sentence that says so and what to use instead. */
 import { NetError } from '../../base/errors.ts'
-import { notFound, notImplemented } from '../errors.ts'
+import { notImplemented } from '../errors.ts'
 import type { Route } from '../types.ts'
 
 const BUILD =
@@ -31,8 +31,6 @@ export function refusedRoutes(): Route[] {
     { method: 'POST', path: '/build/prune', handler: () => ({ status: 200, body: { CachesDeleted: null, SpaceReclaimed: 0 } }) },
     ...all(['/build', '/build/cancel'], () => notImplemented(BUILD)),
     ...all(['/session', '/grpc'], () => notImplemented(BUILD)),
-    // `docker inspect <anything>` asks for a plugin of that name too, and goes on only after a 404
-    { method: 'GET', path: '/plugins/:name/json', handler: (ctx) => fail(notFound(`plugin "${ctx.param('name')}" not found`)) },
     ...all(['/plugins/*'], () => notImplemented(PLUGINS)),
     { method: 'GET', path: '/plugins', handler: () => ({ status: 200, body: [] }) },
     ...all(['/containers/:name/checkpoints', '/containers/:name/checkpoints/*'], () => notImplemented(CHECKPOINT)),
@@ -43,8 +41,4 @@ export function refusedRoutes(): Route[] {
       notImplemented('Causeway does not inspect registries: use "skopeo inspect docker://<image>"'),
     ),
   ]
-}
-
-function fail(error: NetError): never {
-  throw error
 }

@@ -2,6 +2,7 @@
 import type { Container } from '../../containers/types.ts'
 import { ok } from '../context.ts'
 import { object, str } from '../decode.ts'
+import { notFound } from '../errors.ts'
 import { diskUsage } from '../shapes/disk-usage.ts'
 import type { Answer, ApiOptions, Route } from '../types.ts'
 import { maxVersion, minVersion } from '../versions.ts'
@@ -27,6 +28,14 @@ export function systemRoutes(options: ApiOptions): Route[] {
     { method: 'GET', path: '/version', handler: () => ok(versionJson(options)) },
     { method: 'GET', path: '/info', handler: (ctx) => ok(infoJson(options, ctx.version)) },
     { method: 'GET', path: '/system/df', since: '1.25', handler: async (ctx) => ok(await diskUsage(options, ctx)) },
+    {
+      // there are none; `docker inspect <anything>` asks for a plugin of that name too, and goes on only after a 404
+      method: 'GET',
+      path: '/plugins/:name/json',
+      handler: (ctx) => {
+        throw notFound(`plugin "${ctx.param('name')}" not found`)
+      },
+    },
     {
       method: 'POST',
       path: '/auth',
