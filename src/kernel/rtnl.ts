@@ -248,7 +248,7 @@ class KernelRtnl implements Rtnl {
       }
       if (ack.errno !== 0) {
         const { op, subject } = describeStep(step)
-        throw kernelError(op, subject, ack.errno, ack.text)
+        throw withMissingKind(kernelError(op, subject, ack.errno, ack.text), step, ack.text)
       }
       if (step.op.startsWith('link.') && step.op !== 'link.set') known.clear() // names may mean other links now
     }
@@ -389,4 +389,12 @@ function aboutStep(error: unknown, step: Step): unknown {
   if (!(error instanceof NetError) || error.detail.op !== undefined) return error
   const { op, subject } = describeStep(step)
   return new NetError(error.code, `Cannot ${op} "${subject}": ${error.message}`, { ...error.detail, op, subject })
+}
+
+/** "Unknown device type" says neither which nor what to do: kernels are built without some kinds of links, or their module is not there. */
+function withMissingKind(error: NetError, step: Step, text: string): NetError {
+  if (step.op !== 'link.add' || text !== 'Unknown device type') return error
+  const { kind } = step.link
+  const hint = `this kernel has no ${kind} links (module ${kind === 'vlan' ? '8021q' : kind})`
+  return new NetError(error.code, `${error.message}: ${hint}`, error.detail, error)
 }
