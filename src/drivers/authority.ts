@@ -20,6 +20,8 @@ export type AuthorityData = Readonly<Record<string, unknown>>
 export interface NetworkGrant {
   /** Absent: the engine's own address space decides. */
   readonly pools?: readonly IpamPool[]
+  /** Without `pools`: what the engine's address space is asked for, instead of what the user said. */
+  readonly requests?: readonly IpamPoolRequest[]
   readonly data?: AuthorityData
 }
 

@@ -101,7 +101,9 @@ export class Networks {
     const { draft, source, driver, driverName, driverOptions, predefined } = this.draft(spec, options)
     if (draft === undefined) return this.#prepareConfigOnly(spec)
     const granted = options.grant?.pools
-    const pools = driver.withoutIpam ? [] : (granted ?? this.#reservePools(draft, driver, source.ipam?.config ?? [], undo))
+    const pools = driver.withoutIpam
+      ? []
+      : (granted ?? this.#reservePools(draft, driver, options.grant?.requests ?? source.ipam?.config ?? [], undo))
     const network: Network = {
       id: draft.id,
       name: draft.name,

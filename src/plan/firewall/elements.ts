@@ -3,7 +3,7 @@
  * object away is removing the same elements. Objects may share elements (two host ports that lead to one container port):
  * keep them in an {@link ElementLedger}.
  */
-import { familyOf, type Ip, type Mac, parseIp } from '../../base/address.ts'
+import { type Cidr, cidrRange, familyOf, type Ip, ipFromBigInt, type Mac, parseIp } from '../../base/address.ts'
 import { NetError } from '../../base/errors.ts'
 import type { Proto } from '../../model/endpoint.ts'
 import type { NftElement, NftVerdict } from '../../model/nft-element.ts'
@@ -23,6 +23,8 @@ export interface FirewallNetwork {
   readonly isLan?: boolean
   /** Its members are on other hosts too, by routes: what comes from the host's own interfaces may come in, other networks may not. */
   readonly isRoutedBetweenHosts?: boolean
+  /** Its members on other hosts have addresses of these subnets: they come in by routes, and are shown the containers' own addresses. */
+  readonly peers?: readonly Cidr[]
   /** The host's own addresses on this bridge. */
   readonly gateways?: readonly Ip[]
   /** Source address for what leaves, instead of the one of the outgoing interface. */
@@ -99,11 +101,16 @@ export function networkElements(n: FirewallNetwork): NftElement[] {
     {
       set: 'to4',
       key: bridge,
-      verdict: goto(n.internal ? 'sealed_in' : n.isRoutedBetweenHosts ? 'to_members' : INTO_MODE[n.mode4]),
+      verdict: goto(n.internal ? 'sealed_in' : n.isRoutedBetweenHosts ? 'to_members' : n.peers ? 'to_peers' : INTO_MODE[n.mode4]),
       comment,
     },
-    { set: 'to6', key: bridge, verdict: goto(n.internal ? 'sealed_in' : INTO_MODE[n.mode6]), comment },
+    { set: 'to6', key: bridge, verdict: goto(n.internal ? 'sealed_in' : n.peers ? 'to_peers' : INTO_MODE[n.mode6]), comment },
   ]
+  for (const cidr of n.peers ?? []) {
+    const { family, first, last } = cidrRange(cidr)
+    const at = (value: bigint) => concat(bridge, address(ipFromBigInt(family, value)))
+    out.push({ set: `peers${family}`, key: at(first), keyEnd: at(last), comment })
+  }
   for (const ip of new Set(n.gateways)) out.push({ set: `gateways${familyOf(ip)}`, key: address(ip), comment })
   if (n.internal) return out
   for (const name of new Set(n.trusted))
@@ -113,7 +120,12 @@ export function networkElements(n: FirewallNetwork): NftElement[] {
   for (const [family, mode, source] of [[4, n.mode4, n.snat4] as const, [6, n.mode6, n.snat6] as const]) {
     if (mode !== 'nat' && mode !== 'nat-unprotected') continue
     natted = true
-    out.push({ set: `masq${family}`, key: bridge, verdict: goto(source === undefined ? 'masquerade_out' : 'snat_out'), comment })
+    out.push({
+      set: `masq${family}`,
+      key: bridge,
+      verdict: goto(source !== undefined ? 'snat_out' : n.peers ? 'masquerade_beyond' : 'masquerade_out'),
+      comment,
+    })
     if (source !== undefined) out.push({ set: `snat${family}`, key: bridge, data: address(source), comment })
   }
   if (natted) out.push({ set: 'natted', key: bridge, comment })

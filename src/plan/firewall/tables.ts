@@ -78,6 +78,8 @@ const INET_SETS = `
   map to6 { type ifname : verdict; }
   map masq4 { type ifname : verdict; }
   map masq6 { type ifname : verdict; }
+  set peers4 { type ifname . ipv4_addr; flags interval; }
+  set peers6 { type ifname . ipv6_addr; flags interval; }
   map snat4 { type ifname : ipv4_addr; }
   map snat6 { type ifname : ipv6_addr; }
   map dnat4 { type ${PORT4} : ipv4_addr . inet_service; }
@@ -144,6 +146,17 @@ const INET_CHAINS: readonly Chain[] = [
   ['to_open', '', ['goto pass']],
   // routed between hosts: those come in by the underlay, networks of this host stay out
   ['to_members', '', [`iifname @bridges ${drop('drop_isolation')}`, 'goto pass']],
+  // a network whose other hosts' members come in by routes (Flannel), closed to everybody else
+  [
+    'to_peers',
+    '',
+    [
+      `iifname @bridges ${drop('drop_isolation')}`,
+      'oifname . ip saddr @peers4 goto pass',
+      'oifname . ip6 saddr @peers6 goto pass',
+      'goto to_nat',
+    ],
+  ],
   ['to_routed', '', ['meta l4proto { icmp, ipv6-icmp } goto pass', 'jump published', drop('drop_unpublished')]],
   ['trusted', '', ['jump published']],
   [
@@ -217,6 +230,7 @@ const INET_CHAINS: readonly Chain[] = [
   // The answer must come back through the host, or the client sees another address than it called.
   ['hairpin', '', ['ct status dnat masquerade comment "container to a published port of its own network"']],
   ['masquerade_out', '', ['masquerade']],
+  ['masquerade_beyond', '', ['iifname . ip daddr @peers4 return', 'iifname . ip6 daddr @peers6 return', 'masquerade']],
   ['snat_out', '', ['snat ip to iifname map @snat4', 'snat ip6 to iifname map @snat6']],
 ]
 
