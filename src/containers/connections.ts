@@ -62,6 +62,33 @@ export class Connections {
     })
   }
 
+  /**
+   * After a crash: what a running container is connected to is what its sandbox has. The engine may have ended between changing the one and
+   * noting the other, which takes its time when somebody else has to be asked. Call it once the controller has taken up its sandboxes.
+   */
+  followSandboxes(): void {
+    for (const entry of this.#registry.all()) {
+      const { record } = entry
+      const sandbox = record.live === undefined ? undefined : this.#controller.sandboxOf(record.id)
+      if (sandbox === undefined) continue
+      const noted = Object.entries(record.endpoints).map(([name, settings]) => ({
+        name,
+        settings,
+        id: this.#controller.findNetwork(name)?.id,
+      }))
+      // a network that has gone stays in the configuration, as a name that means nothing here does
+      const kept = noted.filter(({ id }) => id === undefined || sandbox.endpoints.some((e) => e.networkId === id))
+      const isAllKnown = noted.every(({ id }) => id !== undefined)
+      const unnoted = isAllKnown ? sandbox.endpoints.filter((e) => !noted.some(({ id }) => id === e.networkId)) : []
+      if (kept.length === noted.length && unnoted.length === 0) continue
+      const own = new Set([record.name, record.id.slice(0, 12)])
+      const found = unnoted.map((e) => [e.networkName, { Aliases: e.dnsNames.filter((name) => !own.has(name)) }] as const)
+      this.#registry.update(entry, {
+        endpoints: Object.fromEntries([...kept.map(({ name, settings }) => [name, settings] as const), ...found]),
+      })
+    }
+  }
+
   #checkConnectable(record: ContainerRecord): void {
     const mode = record.hostConfig.NetworkMode ?? ''
     refuseRemoval(record)

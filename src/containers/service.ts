@@ -96,6 +96,7 @@ export class Containers implements ContainerService {
 
   /** Starts what restart policies want running, after the networks are there. Failures are logged, not thrown. */
   startPending(): Promise<void> {
+    this.#connections.followSandboxes()
     return this.#restorer.startPending()
   }
 
