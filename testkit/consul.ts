@@ -4,7 +4,7 @@
  *   const consul = await startConsul({ members: 3, token: true })
  *   consul.storeUrl('/prefix')   consul.storeOpts   consul.members[0].kill9()   consul.members[0].start()   await consul.close()
  */
-import { execFileSync } from 'node:child_process'
+import { execFile, execFileSync } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { request } from 'node:http'
@@ -118,11 +118,26 @@ export async function startConsul(options: ConsulOptions = {}): Promise<ConsulLa
       req.on('error', reject)
       req.end(body)
     })
+  /** From a place of its own, where this process's sockets do not reach. */
+  const askThere = (ip: string, netns: string, method: string, path: string, body?: Uint8Array | string): Promise<Buffer> =>
+    new Promise((resolve, reject) => {
+      const args = [`--net=${netns}`, 'curl', '-sSf', '-m', '5', '-X', method, ...(body === undefined ? [] : ['--data-binary', '@-'])]
+      if (certs !== undefined) args.push('--cacert', certs.ca, '--cert', certs.clientCert, '--key', certs.clientKey)
+      if (token !== '') args.push('-H', `x-consul-token: ${token}`)
+      const url = `${certs === undefined ? 'http' : 'https'}://${ip}:8500${path}`
+      const child = execFile('nsenter', [...args, url], { encoding: 'buffer', maxBuffer: 64 << 20 }, (error, out, err) => {
+        // "The requested URL returned error: 404"
+        if (error === null) resolve(out)
+        else reject(new Error(`${method} ${path}: ${/error: (\d+)/.exec(err.toString())?.[1] ?? error.code} ${err}`))
+      })
+      child.stdin?.end(body)
+    })
   const api: ConsulLab['api'] = async (method, path, body) => {
     let last: unknown = new Error('no member runs')
     for (const member of members.filter((m) => m.pid() !== 0)) {
       try {
-        return await ask(member.ip, method, path, body)
+        const netns = places.find((place) => place.ip === member.ip)?.netns
+        return await (netns === undefined ? ask(member.ip, method, path, body) : askThere(member.ip, netns, method, path, body))
       } catch (error) {
         last = error
       }

@@ -12,9 +12,23 @@ import { buildLabNet, type LabHost, type LabNet, type LabNetOptions } from './la
 
 export const CLUSTER_PORT = 2377
 
+export interface LabPlace {
+  readonly ip: string
+  readonly netns: string
+}
+
+/** What both kinds of stores have. */
+export interface LabStore {
+  storeUrl(path?: string): string
+  readonly storeOpts: Readonly<Record<string, string>>
+  close(): Promise<void>
+}
+
 export interface LabOptions extends LabNetOptions {
   /** Members of the store, on the first hosts. */
   readonly etcdMembers?: 1 | 3
+  /** Another store than a plain etcd, started on hosts of the network; its members are the caller's. `lab.etcd` does not exist then. */
+  readonly store?: (places: readonly LabPlace[]) => Promise<LabStore>
   /** More flags of every engine. */
   readonly flags?: readonly string[]
 }
@@ -31,12 +45,14 @@ export async function startLab(options: LabOptions = {}): Promise<Lab> {
   const net = buildLabNet(options)
   const closers: (() => Promise<unknown>)[] = [async () => net.close()]
   try {
-    const places = net.hosts.slice(0, options.etcdMembers ?? 1).map(({ ip, netns }) => ({ ip, netns }))
-    const etcd = await startEtcd({ places, ...(options.etcdMembers === 3 ? { members: 3 as const } : {}) })
-    closers.push(() => etcd.close())
+    const places = net.hosts.slice(0, options.etcdMembers ?? 1).map(({ ip, netns }): LabPlace => ({ ip, netns }))
+    const started = options.store?.(places) ?? startEtcd({ places, ...(options.etcdMembers === 3 ? { members: 3 as const } : {}) })
+    const store = await started
+    closers.push(() => store.close())
+    const storeFlags = Object.entries(store.storeOpts).flatMap(([key, value]) => ['--cluster-store-opt', `${key}=${value}`])
     const engines = await Promise.all(
       net.hosts.map(async (host) => {
-        const flags = ['--cluster-store', etcd.storeUrl('/network'), '--cluster-advertise', `eth0:${CLUSTER_PORT}`]
+        const flags = ['--cluster-store', store.storeUrl('/network'), '--cluster-advertise', `eth0:${CLUSTER_PORT}`, ...storeFlags]
         const engine = await startEngineLab([...flags, ...(options.flags ?? [])], { enter: host.enter })
         closers.push(() => engine.close())
         // the default paths, as people type them
@@ -46,11 +62,11 @@ export async function startLab(options: LabOptions = {}): Promise<Lab> {
     )
     return {
       net,
-      etcd,
+      etcd: store as EtcdLab,
       engines,
       async close() {
         const left = await Promise.all(engines.map((engine) => engine.close()))
-        await etcd.close()
+        await store.close()
         net.close()
         return left.flat()
       },

@@ -17,10 +17,12 @@ const FORMAT: ListFormat = {
 
 export const ls = defineCommand({
   path: 'netns ls',
-  summary: 'List the network namespaces of running containers',
+  summary: 'List the network namespaces of running containers and of overlay networks',
   usage: '[OPTIONS]',
   args: [0, 0],
   options: { format: formatOption() },
+  notes:
+    'An overlay network has a namespace named 1-ID on each host that has a container on it, with its bridge and its tunnel. To see all of them with ip netns: ln -s /run/causeway/netns /run/netns',
   examples: [{ line: 'causeway netns ls' }],
   run: async (context, _args, options) => {
     const running = await context.client.containers.list()
@@ -44,10 +46,25 @@ export const ls = defineCommand({
         ]
       }),
     )
-    context.stdout.write(renderList(FORMAT, found.flat(), options.format, false))
+    const rows = found.flat()
+    rows.push(...(await networkRows(context, folderOf(rows.map(({ Path }) => String(Path))))))
+    context.stdout.write(renderList(FORMAT, rows, options.format, false))
     return 0
   },
 })
+
+/** Where the engine keeps namespaces: another folder than usual shows in the path of any container. */
+const folderOf = (paths: readonly string[]): string => paths.map((path) => path.replace(/\/[^/]*$/, '')).find(existsSync) ?? NETNS_FOLDER
+
+const networkNamespace = (id: string): string => `1-${id.slice(0, 10)}`
+
+async function networkRows(context: Context, folder: string): Promise<Row[]> {
+  return (await context.client.networks.list()).flatMap(({ Id, Name, Driver }): Row[] => {
+    const namespace = networkNamespace(Id)
+    const path = `${folder}/${namespace}`
+    return Driver === 'overlay' && existsSync(path) ? [{ Container: '-', ID: '-', Networks: Name, Path: path, Namespace: namespace }] : []
+  })
+}
 
 export const exec = defineCommand({
   path: 'netns exec',
@@ -80,7 +97,16 @@ async function namespaceOf(context: Context, ref: string): Promise<string> {
     if (statusOf(error) !== 404) throw error
   }
   const network = await client.networks.inspect(ref)
-  const path = `${NETNS_FOLDER}/1-${network.Id.slice(0, 10)}`
+  // it is there only while a container of this host is on the network
+  const members = Object.keys(network.Containers ?? {}).filter((id) => !id.startsWith('ep-'))
+  const keys = await Promise.all(
+    members.map(async (id) => (await client.containers.inspect(id).catch(() => undefined))?.NetworkSettings.SandboxKey),
+  )
+  const path = `${folderOf(keys.flatMap((key) => (key ? [key] : [])))}/${networkNamespace(network.Id)}`
   if (existsSync(path)) return path
+  if (network.Driver === 'overlay')
+    throw fail(
+      `network ${network.Name} has no container on this host, and so no namespace here: ask a host that has one (causeway network inspect ${network.Name})`,
+    )
   throw fail(`network ${network.Name} (${network.Driver}) has no namespace of its own on this host: its bridge is in the host's`)
 }
