@@ -4,7 +4,8 @@ import { hostname as hostName } from 'node:os'
 import { NetError } from '../base/errors.ts'
 import type { NetworkController } from '../engine/types.ts'
 import { capabilitiesOf } from './capabilities.ts'
-import { num, strings } from './fields.ts'
+import { num, strings, text } from './fields.ts'
+import { checkCpus } from './limits.ts'
 import { checkLogConfig } from './log-options.ts'
 import { parseVolumesFrom, type WantedMount, wantedMounts } from './mounts.ts'
 import { checkNetworkMode, containerModeOf, endpointSettings, isUserDefined, normalizeEndpoints, parseLink } from './network-plan.ts'
@@ -18,6 +19,8 @@ import type { ContainerConfig, CreateRequest, EndpointSettingsJson, HostConfig, 
 
 /** Smallest memory limit that Docker accepts: the runtime itself needs it. */
 const MEMORY_MIN_BYTES = 6 * 1024 * 1024
+/** Every container runs with the engine's own runtime: these names mean just that. */
+const RUNTIMES = /^(runc|crun|io\.containerd\.runc\.v2)$/
 const HOSTNAME = /^[a-zA-Z0-9]([a-zA-Z0-9_-]{0,61}[a-zA-Z0-9])?(\.[a-zA-Z0-9]([a-zA-Z0-9_-]{0,61}[a-zA-Z0-9])?)*$/
 
 export interface CheckedCreate {
@@ -95,6 +98,9 @@ export function checkCreate(
     throw invalid(`Conflicting options: Nano CPUs and CPU ${host.CpuPeriod ? 'Period' : 'Quota'} cannot both be set`)
   }
   if ((host.NanoCpus ?? 0) < 0) throw invalid('NanoCPUs cannot be negative')
+  checkCpus(host)
+  const runtime = text(host, 'Runtime')
+  if (runtime !== '' && !RUNTIMES.test(runtime)) throw invalid(`unknown or invalid runtime name: ${runtime.slice(0, 100)}`)
   capabilitiesOf(host.CapAdd ?? [], host.CapDrop ?? [], host.Privileged === true)
   checkSecurityOptions(strings(host, 'SecurityOpt'))
   checkLogConfig(host)

@@ -15,6 +15,7 @@ before(async () => {
   const up = await lab.docker('run', '-d', '--name', 'up', ...options, 'busybox', 'sh', '-c', 'echo said; exec sleep 3600')
   assert.equal(up.code, 0, up.err)
   await lab.docker('create', '--name', 'made', 'busybox', 'true')
+  await lab.docker('create', '--name', 'passing', '--rm', 'busybox', 'true')
   await lab.docker('run', '--name', 'over', 'busybox', 'sh', '-c', 'exit 3')
 })
 
@@ -42,6 +43,19 @@ const REQUESTS: readonly (readonly [string, unknown, number, RegExp])[] = [
     /^image with reference busybox was found but its platform \(linux\//,
   ],
   ['POST /containers/create?platform=a%20b', { Image: 'busybox' }, 400, /^invalid platform: "a b"/],
+  [
+    'POST /containers/create',
+    { Image: 'busybox', HostConfig: { NanoCpus: 1e14 } },
+    400,
+    /^range of CPUs is from 0\.01 to \d+\.00, as there are only/,
+  ],
+  ['POST /containers/create', { Image: 'busybox', HostConfig: { Runtime: 'kata' } }, 400, /^unknown or invalid runtime name: kata$/],
+  [
+    'POST /containers/passing/update',
+    { RestartPolicy: { Name: 'always' } },
+    409,
+    /^Restart policy cannot be updated because AutoRemove is enabled/,
+  ],
   ['GET /plugins/up/json', undefined, 404, /^plugin "up" not found$/],
   ['GET /system/df?type=nothing', undefined, 400, /^unknown object type: nothing$/],
   ['GET /v1.24/system/df', undefined, 404, /^page not found$/],
@@ -66,8 +80,8 @@ for (const [request, body, status, words] of REQUESTS) {
 const COMMANDS: readonly (readonly [string, number, RegExp, RegExp])[] = [
   ['ps -a --filter exited=3 --format {{.Names}}', 0, /^over\n$/, /^$/],
   ['ps --filter since=up --format {{.Names}}', 0, /^$/, /^$/],
-  ['ps -a --filter since=up --format {{.Names}}', 0, /^over\nmade\n$/, /^$/],
-  ['ps -a --filter before=over --filter status=created --format {{.Names}}', 0, /^made\n$/, /^$/],
+  ['ps -a --filter since=up --format {{.Names}}', 0, /^over\npassing\nmade\n$/, /^$/],
+  ['ps -a --filter before=over --filter status=created --format {{.Names}}', 0, /^passing\nmade\n$/, /^$/],
   ['ps --filter status=exited --format {{.Names}}', 0, /^over\n$/, /^$/],
   ['logs up', 0, /^said\n$/, /^$/],
   ['logs --details up', 0, /^STAGE=1,b=c%20d,tier=web said\n$/, /^$/],

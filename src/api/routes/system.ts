@@ -90,7 +90,7 @@ function infoJson(options: ApiOptions, apiVersion: number): object {
       Volume: ['local'],
       Network: NetworkPlugins ?? ['bridge', 'host', 'null'],
       Authorization: null,
-      Log: ['json-file', 'none'],
+      Log: ['json-file', 'k8s-file', 'local', 'none'],
     },
     MemoryLimit: true,
     SwapLimit: true,
