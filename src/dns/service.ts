@@ -47,6 +47,7 @@ export class DnsService {
   readonly #state = new DnsState()
   readonly #waiting = new Map<number, { resolve: (stats: DnsStats) => void; reject: (error: Error) => void }>()
   #worker: Worker | undefined
+  #isRinging = false
   #posted: Int32Array = new Int32Array(0)
   #exited: Promise<void> = Promise.resolve()
   #tokens = 0
@@ -209,7 +210,13 @@ export class DnsService {
   #send(command: DnsCommand): void {
     this.#worker?.postMessage(command)
     Atomics.add(this.#posted, 0, 1)
-    this.#doorbell.ring()
+    if (this.#isRinging) return
+    this.#isRinging = true
+    // waking the other thread costs more than the message: one ring for all that one change has to say, before anybody hears of the change
+    queueMicrotask(() => {
+      this.#isRinging = false
+      this.#doorbell.ring()
+    })
   }
 }
 
