@@ -66,6 +66,8 @@ function run(file: string, args: readonly string[], env: NodeJS.ProcessEnv = {})
 export interface EngineLabOptions {
   /** argv that runs a command where the engine shall live, for example a host of `lab-net.ts`; absent: in the test's own namespaces. */
   readonly enter?: (...argv: string[]) => string[]
+  /** The words of `causeway` that run the engine, `daemon` unless given. */
+  readonly verb?: readonly string[]
 }
 
 /** Starts an engine with `flags` besides its folders and socket, and makes busybox:latest in it. */
@@ -108,7 +110,17 @@ export async function startEngineLab(flags: readonly string[] = [], options: Eng
   const start = async (): Promise<void> => {
     agent.destroy()
     agent = new Agent({ keepAlive: true })
-    const argv = [`${ROOT}bin/causeway`, 'daemon', '--data-root', `${dir}/data`, '--exec-root', `${dir}/run`, '-H', host, ...flags]
+    const argv = [
+      `${ROOT}bin/causeway`,
+      ...(options.verb ?? ['daemon']),
+      '--data-root',
+      `${dir}/data`,
+      '--exec-root',
+      `${dir}/run`,
+      '-H',
+      host,
+      ...flags,
+    ]
     // flags by which this process compiles less are the engine's too (vm.ts)
     const nodeFlags = process.execArgv.filter((flag) => flag.startsWith('--no-'))
     const [file = '', ...args] = enter(process.execPath, ...nodeFlags, ...argv)

@@ -62,6 +62,16 @@ export async function main(argv: readonly string[]): Promise<number> {
   return 0
 }
 
+/** What `causeway plugin serve` means: an engine without a default network, with the sockets of its drivers where Docker looks. */
+export function pluginArguments(args: readonly string[]): string[] {
+  const isGiven = (option: string) => args.some((word) => word === option || word.startsWith(`${option}=`))
+  return [
+    ...(isGiven('--docker-plugins') ? [] : ['--docker-plugins', '/run/docker/plugins']),
+    ...(isGiven('--bridge') || isGiven('-b') || isGiven('--bip') ? [] : ['--bridge', 'none']),
+    ...args,
+  ]
+}
+
 async function listen(engine: RunningEngine, config: DaemonConfig, log: Logger): Promise<void> {
   for (const host of config.hosts) {
     const url = /^(unix|tcp|fd):\/\/(.*)$/.exec(host) ?? ['', 'tcp', host]

@@ -2,8 +2,6 @@
 import { defineCommand } from '../command.ts'
 import { fail } from '../fail.ts'
 
-const DEFAULT_DIR = '/run/docker/plugins'
-
 export const serve = defineCommand({
   path: 'plugin serve',
   summary: "Offer Causeway's network and IPAM drivers to the Docker Engines of this host",
@@ -22,12 +20,9 @@ export const serve = defineCommand({
   ],
   run: async (context, args) => {
     if (process.getuid?.() !== 0) throw fail('the engine needs root: run `sudo causeway plugin serve`')
-    const isGiven = (option: string) => args.some((word) => word === option || word.startsWith(`${option}=`))
-    const extra = [
-      ...(isGiven('--docker-plugins') ? [] : ['--docker-plugins', DEFAULT_DIR]),
-      ...(isGiven('--bridge') || isGiven('-b') || isGiven('--bip') ? [] : ['--bridge', 'none']),
-    ]
-    const engine = await context.startProgram(process.execPath, ['--', context.launcher, 'daemon', ...extra, ...args], 'inherit')
+    // spelled without options before it, the launcher runs it itself; so they go behind it
+    const host = context.global.host === undefined ? [] : ['-H', context.global.host]
+    const engine = await context.startProgram(process.execPath, ['--', context.launcher, 'plugin', 'serve', ...host, ...args], 'inherit')
     // the terminal sends its signals to the engine as well; what is sent to us alone is passed on
     const off = context.onSignals(['SIGINT', 'SIGTERM'], (signal) => {
       if (engine.pid !== undefined && signal === 'SIGTERM') process.kill(engine.pid, signal)
