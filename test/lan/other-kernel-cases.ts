@@ -50,23 +50,33 @@ export function otherKernelCases(lan: Lan | undefined): void {
   test('a wire with a VLAN: the frames on the bridge have the tag, and only wires of the same VLAN meet', {
     skip: skipWithout('vlan'),
   }, async () => {
-    for (const name of ['w1', 'w2', 'w3']) await one.lab.run(name, { networks: ['none'] })
-    const wire = async (container: string, ip: string, vlan: number) => {
-      const { status, text } = await one.lab.api('POST', '/causeway/v1/wires', { container, bridge: 'wbr1', addresses: [ip], vlan })
+    await one.lab.run('w1', { networks: ['none'] })
+    const processes = (await one.lab.sh('for i in 1 2; do unshare --net sleep 300 >/dev/null 2>&1 & echo $!; done')).out
+      .trim()
+      .split('\n')
+      .map(Number)
+    const [w2, w3] = processes as [number, number]
+    const home = (await one.lab.sh('readlink /proc/self/ns/net')).out
+    for (const pid of processes)
+      assert.ok(await until(async () => (await one.lab.sh(`readlink /proc/${pid}/ns/net`)).out !== home), 'a namespace of its own')
+    const wire = async (end: object, ip: string, vlan: number) => {
+      const { status, text } = await one.lab.api('POST', '/causeway/v1/wires', { ...end, bridge: 'wbr1', addresses: [ip], vlan })
       assert.equal(status, 200, text)
+      return (JSON.parse(text) as { id: string }).id
     }
-    await wire('w1', '10.20.0.1/24', 20)
-    await wire('w2', '10.20.0.2/24', 20)
-    await wire('w3', '10.20.0.3/24', 30)
+    await wire({ container: 'w1' }, '10.20.0.1/24', 20)
+    const others = [await wire({ pid: w2 }, '10.20.0.2/24', 20), await wire({ pid: w3 }, '10.20.0.3/24', 30)]
     assert.ok(await one.reaches('w1', '10.20.0.2'), 'the same VLAN')
     assert.equal(await one.reaches('w1', '10.20.0.3', 1), false, 'another VLAN')
     assert.match(await one.inside('w1', 'ip -d link show eth1'), /eth1@.* vlan protocol 802\.1Q id 20/s)
     // the host as a machine of the VLAN: what it has on the bridge proves the tag
     await one.lab.sh('ip link add link wbr1 name wbr1.20 type vlan id 20; ip addr add 10.20.0.9/24 dev wbr1.20; ip link set wbr1.20 up')
     assert.ok(await one.reaches('w1', '10.20.0.9'))
-    assert.equal(await one.reaches('w3', '10.20.0.9', 1), false)
+    assert.notEqual((await one.lab.sh(`nsenter --net=/proc/${w3}/ns/net ping -n -c 1 -W 1 10.20.0.9`)).code, 0)
     await one.lab.sh('ip link del wbr1.20')
-    await one.remove(['w1', 'w2', 'w3'], [])
+    await one.remove(['w1'], [])
+    for (const id of others) assert.equal((await one.lab.api('DELETE', `/causeway/v1/wires/${id}`)).status, 204)
+    await one.lab.sh(`kill -9 ${processes.join(' ')}`)
     assert.ok(await until(async () => !(await one.links()).includes('wbr1'), 10_000))
   })
 }

@@ -63,6 +63,20 @@ export function vlanCases(lan: Lan | undefined): void {
       assert.ok(await until(async () => !(await host.links()).some((name) => name.startsWith('eth0.')), 10_000))
   })
 
+  test('a router on a stick joins the VLANs of one host', { skip }, async () => {
+    await machine.sh(`for v in 10 20; do ip link add link h0-trunk name r.$v type vlan id $v 2>/dev/null ||
+    ip link add link lan0 name r.$v type vlan id $v; ip addr add 10.7.$v.1/24 dev r.$v; ip link set r.$v up; done`)
+    await one.network(...create(10, '128', 'ten', '-o', 'parent=eth0.10'))
+    await one.network(...create(20, '128', 'twenty', '-o', 'parent=eth0.20'))
+    await one.lab.run('a10', { networks: ['ten'] })
+    await one.lab.run('a20', { networks: ['twenty'] })
+    assert.ok(await until(() => one.reaches('a10', '10.7.20.128'), 10_000))
+    await machine.sh('ip link set r.20 down')
+    assert.equal(await one.reaches('a10', '10.7.20.128', 1), false)
+    await machine.sh('ip link del r.10; ip link del r.20')
+    await one.remove(['a10', 'a20'], ['ten', 'twenty'])
+  })
+
   test('a VLAN interface that was there before stays; one of ours comes back with the engine after kill -9', { skip }, async () => {
     await one.lab.sh('ip link add link eth0 name eth0.70 type vlan id 70; ip link set eth0.70 up')
     await one.network(...create(70, '128', 'theirs', '-o', 'parent=eth0.70'))
