@@ -1,8 +1,9 @@
 /** Networks that other software makes and this host takes part in: Open vSwitch, Flannel. Wired here, used by `engine.ts`. */
+import { messageOf, NetError } from '../base/errors.ts'
 import type { Clock, Logger, Rng } from '../base/ports.ts'
 import { openClusterStore } from '../cluster/store/open.ts'
 import { parseStoreUrl } from '../cluster/store/url.ts'
-import { flannelDriver } from '../drivers/flannel/flannel.ts'
+import { FLANNEL_OPTION, flannelDriver } from '../drivers/flannel/flannel.ts'
 import { ovsDriver } from '../drivers/ovs/ovs.ts'
 import type { Rtnl } from '../kernel/types.ts'
 import { FlannelAuthority } from '../lan/flannel/flannel-authority.ts'
@@ -40,7 +41,7 @@ export function openSdn(parts: {
 
 /** Everything in the folder of etcd that a URL names, by keys relative to it. Throws `invalid` or `unavailable`. */
 async function readFolder(url: string, ports: Parameters<typeof openClusterStore>[1]): Promise<ReadonlyMap<string, string>> {
-  const config = parseStoreUrl(url)
+  const config = parseFlannelUrl(url)
   const folder = config.root.replace(/\/causeway$/, '') // the store's own folder there is not what is wanted
   const store = openClusterStore({ ...config, root: folder }, ports)
   try {
@@ -48,6 +49,15 @@ async function readFolder(url: string, ports: Parameters<typeof openClusterStore
     return new Map(entries.map(({ key, value }) => [key, value]))
   } finally {
     await store.close()
+  }
+}
+
+/** The same URLs as --cluster-store's, in errors under their own option's name. */
+function parseFlannelUrl(url: string): ReturnType<typeof parseStoreUrl> {
+  try {
+    return parseStoreUrl(url)
+  } catch (cause) {
+    throw new NetError('invalid', messageOf(cause).replace('--cluster-store', FLANNEL_OPTION.etcd), {}, cause)
   }
 }
 
