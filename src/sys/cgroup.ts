@@ -203,7 +203,8 @@ class CgroupsV1 implements Cgroups {
       if (value !== undefined) writeFileSync(`${dir}/${file}`, String(value))
     }
     // the kernel wants memory <= memory+swap at every moment, so the order depends on the direction
-    const growing = (limits.memory ?? 0) === -1 || (limits.memory ?? 0) > number(`${memory}/memory.limit_in_bytes`)
+    const growing =
+      (limits.memory ?? 0) === -1 || (limits.memory ?? 0) > (number(`${memory}/memory.limit_in_bytes`) || Number.POSITIVE_INFINITY)
     const swap = limits.memorySwap ?? (limits.memory === undefined ? undefined : limits.memory === -1 ? -1 : limits.memory * 2)
     if (growing) set(memory, 'memory.memsw.limit_in_bytes', swap)
     set(memory, 'memory.limit_in_bytes', limits.memory)
