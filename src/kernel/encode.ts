@@ -49,21 +49,25 @@ function atBirth(from: LinkSettings & { readonly netnsFd?: number }): LinkMessag
   return m
 }
 
+const IPV6_LEAST_MTU = 1280
+
 /**
  * Messages that a birth does not understand or would do too early: rtnl_newlink_create() ignores IFLA_IFALIAS and
  * IFLA_AF_SPEC, port flags need the master to be there, and the address generation mode must be set before `up`
  * makes the address (do_setlink() takes flags before AF_SPEC).
  */
 function afterwards(set: LinkSettings, upPending: boolean): LinkMessage[] {
+  // a link with a smaller MTU has no IPv6 half (RFC 8200 section 5; addrconf_notify()), and setting anything of it fails with EAFNOSUPPORT
+  const mode = set.mtu !== undefined && set.mtu < IPV6_LEAST_MTU ? undefined : set.addrGenMode
   const out: LinkMessage[] = []
   const m: LinkMessage = {}
   if (set.alias !== undefined) m.alias = set.alias
-  if (set.addrGenMode !== undefined) m.addrGenMode = ADDR_GEN_MODE[set.addrGenMode] as number
+  if (mode !== undefined) m.addrGenMode = ADDR_GEN_MODE[mode] as number
   if (set.port !== undefined) m.info = { portKind: 'bridge', port: { ...set.port } }
   const up = set.up === true && upPending
-  if (up && set.addrGenMode === undefined) Object.assign(m, upFlag(true))
+  if (up && mode === undefined) Object.assign(m, upFlag(true))
   if (Object.keys(m).length > 0) out.push(m)
-  if (up && set.addrGenMode !== undefined) out.push(upFlag(true))
+  if (up && mode !== undefined) out.push(upFlag(true))
   return out
 }
 

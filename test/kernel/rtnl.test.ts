@@ -142,6 +142,21 @@ test('what a peer cannot be born with is set afterwards, in its own namespace', 
   assert.ok(judge('veth2').flags.includes('UP'))
 })
 
+test('a link with an MTU too small for IPv6 is made like any other', () => {
+  home.apply([
+    add({
+      name: 'veth0',
+      kind: 'veth',
+      mtu: 1250,
+      up: true,
+      addrGenMode: 'none',
+      peer: { name: 'eth0', mtu: 1250, up: true, addrGenMode: 'none' },
+    }),
+  ])
+  assert.deepEqual([judge('veth0').mtu, judge('eth0').mtu], [1250, 1250])
+  assert.ok(judge('veth0').flags.includes('UP') && judge('eth0').flags.includes('UP'))
+})
+
 test('a link itself can be born in another namespace', () => {
   home.apply([add({ name: 'far0', kind: 'bridge', netnsFd: ns.fd, alias: 'far', up: true })])
   assert.equal(home.link('far0'), undefined)
