@@ -12,7 +12,7 @@ import { killMarked, leaks, MARK, snapshot } from './leaks.ts'
 
 const FILES_AT_ONCE = 2
 /** Nothing a single file does takes this long; more means that it hangs. */
-const FILE_TIMEOUT_MS = Number(process.env['CAUSEWAY_TEST_TIMEOUT_MS'] ?? 240_000)
+const FILE_TIMEOUT_MS = Number(process.env['CAUSEWAY_TEST_TIMEOUT_MS'] ?? 420_000)
 /** Cheap and telling ones first. */
 const ORDER = ['unit', 'kernel', 'api', 'cli', 'e2e']
 

@@ -4,5 +4,5 @@ import { testsInVm } from '../../testkit/vm-tests.ts'
 await testsInVm({
   modules: ['8021q', 'macvlan', 'ipvlan', 'dummy'],
   testFiles: ['test/lan/other-kernel.test.ts'],
-  timeoutSeconds: 225,
+  timeoutSeconds: 390,
 })

@@ -4,5 +4,5 @@ import { testsInVm } from '../../testkit/vm-tests.ts'
 await testsInVm({
   modules: ['vxlan', 'udp_tunnel', 'esp4', 'esp6', 'xfrm_user', 'gcm', 'aes_generic', 'seqiv', 'ctr', 'ghash-generic'],
   testFiles: ['test/overlay/encryption.test.ts'],
-  timeoutSeconds: 150,
+  timeoutSeconds: 390,
 })
