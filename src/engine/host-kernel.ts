@@ -2,7 +2,7 @@
  * The host side of everything: bridges and veth ends that should exist, compared with the kernel and made so.
  * Keeps the wanted set; creation, restart and repair are the same comparison (`plan/links.ts`).
  */
-import { hasCode, messageOf } from '../base/errors.ts'
+import { hasCode, messageOf, NetError } from '../base/errors.ts'
 import type { Logger } from '../base/ports.ts'
 import type { Rtnl } from '../kernel/types.ts'
 import type { Address, Link, Route } from '../model/kernel-state.ts'
@@ -70,7 +70,10 @@ export class HostKernel {
 
   #apply(want: WantedLink, have: Observed): LinkPlan {
     const plan = planLink(want, have)
-    if (want.adopted && plan.created.length > 0) throw new Error(`adopted link ${want.spec.name} has gone`)
+    if (want.adopted && plan.created.length > 0)
+      throw new NetError('unavailable', `interface ${want.spec.name} is not there, and it is for another program to make it`, {
+        subject: want.spec.name,
+      })
     // sysctls of a new link are set before its addresses: disable_ipv6 flushes them, accept_ra must not race with up
     const at = plan.created.length > 0 ? 1 : 0
     if (at > 0 && want.sysctls.length > 0) {

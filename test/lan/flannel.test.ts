@@ -142,7 +142,7 @@ test('another lease after a restart of flanneld: nobody joins the old subnet, an
   assert.ok(await one.reaches('a1', '10.1.22.2'))
   await one.lab.kill9()
   await one.lab.start()
-  assert.match(one.lab.log(), /was made for Flannel's lease 10\.1\.11\.0\/24/)
+  assert.ok(await until(async () => /"msg":"network flat was made for Flannel's lease 10\.1\.11\.0\/24/.test(one.lab.log()), 5000))
   assert.ok(await one.reaches('a1', '10.1.22.2'))
   await must(one.host, subnetEnv(11, false))
   assert.equal((await one.lab.api('POST', '/containers/late/start')).status, 204)

@@ -68,7 +68,7 @@ export class FlannelAuthority implements Authority {
 
   async restore(networks: readonly Network[], _endpoints: readonly { readonly endpoint: EndpointFinal }[]): Promise<void> {
     for (const network of networks) this.#follow(network)
-    await this.#look()
+    void this.#look()
   }
 
   close(): void {

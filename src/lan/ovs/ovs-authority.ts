@@ -55,6 +55,7 @@ export class OvsAuthority implements Authority {
   #pending: (() => void) | undefined
   #syncing = false
   #restored = false
+  #swept: Replica | undefined
   #lastTrouble = ''
 
   constructor(parts: OvsParts) {
@@ -119,7 +120,8 @@ export class OvsAuthority implements Authority {
     for (const network of networks) this.#networks.set(network.id, this.#wantedNetwork(network))
     for (const { network, endpoint } of endpoints) this.#learn(network, endpoint)
     this.#begin()
-    await this.#sync()
+    // behind the start: a switch may take long to come up, and what runs is connected already
+    void this.#sync()
   }
 
   /** All that lives is known: from now on the database is kept in line with it. */
@@ -161,7 +163,7 @@ export class OvsAuthority implements Authority {
     await this.#change((replica) => addNetwork(replica, wanted, this.#parts.engineId))
     if (config.parent !== '') {
       await this.#taken(config.parent)
-      this.#parts.rtnl.apply([{ op: 'link.set', dev: config.parent, set: { up: true } }])
+      if (!this.#parts.rtnl.link(config.parent)?.up) this.#parts.rtnl.apply([{ op: 'link.set', dev: config.parent, set: { up: true } }])
     }
     if (wanted.gatewayMac === undefined) return
     await this.#taken(config.device)
@@ -239,29 +241,38 @@ export class OvsAuthority implements Authority {
   async #sync(): Promise<void> {
     if (this.#syncing) return this.#syncSoon()
     this.#syncing = true
-    try {
+    const troubles = new Set<string>()
+    const attempt = async (fn: () => Promise<void>) => {
+      try {
+        await fn()
+      } catch (error) {
+        troubles.add(messageOf(error))
+      }
+    }
+    await attempt(async () => {
       // without a network of ours nobody needs a switch
       if (this.#networks.size === 0 && this.#members.size === 0) return
-      await this.#removeLeftovers()
-      for (const network of [...this.#networks.values()]) await this.#makeNetwork(network)
+      const replica = await this.#db.read()
+      if (replica !== this.#swept) await this.#removeLeftovers(replica)
+      this.#swept = replica
+      for (const network of [...this.#networks.values()]) await attempt(() => this.#makeNetwork(network))
       for (const member of [...this.#members.values()]) {
         const network = this.#networks.get(member.networkId)
         // it may have gone while others were seen to
-        if (network !== undefined && this.#members.get(member.wanted.id) === member) await this.#plug(network, member)
+        if (network !== undefined && this.#members.get(member.wanted.id) === member) await attempt(() => this.#plug(network, member))
       }
-      this.#lastTrouble = ''
-    } catch (error) {
-      const trouble = messageOf(error)
-      if (trouble !== this.#lastTrouble) this.#parts.log.error('networks of driver ovs are not complete', { error: trouble })
-      this.#lastTrouble = trouble
-    } finally {
-      this.#syncing = false
-    }
+    })
+    const trouble = [...troubles].join('; ')
+    if (trouble !== '' && trouble !== this.#lastTrouble)
+      this.#parts.log.error('networks of driver ovs are not complete', { error: trouble })
+    this.#lastTrouble = trouble
+    this.#syncing = false
   }
 
-  async #removeLeftovers(): Promise<void> {
+  /** Once for each connection: what is removed in the ordinary way does not count. */
+  async #removeLeftovers(replica: Replica): Promise<void> {
     const alive = { networks: new Set(this.#networks.keys()), endpoints: new Set(this.#members.keys()) }
-    const found = leftovers(await this.#db.read(), this.#parts.engineId, alive)
+    const found = leftovers(replica, this.#parts.engineId, alive)
     if (found.networks.length + found.endpoints.length === 0) return
     this.#parts.log.info('taking ports out of Open vSwitch that an ended engine left there', found)
     for (const id of found.endpoints) if (!this.#members.has(id)) await this.#change((replica) => removeEndpoint(replica, id))

@@ -39,7 +39,6 @@ export class Rpc {
     socket.on('data', (chunk: Uint8Array) => this.#receive(chunk))
     socket.on('error', (error) => this.#end(messageOf(error)))
     socket.on('close', () => this.#end('it closed the connection'))
-    socket.unref()
   }
 
   /** Throws `unavailable` when nobody listens there or does not answer in time. */
