@@ -5,6 +5,7 @@ import type { OverlayObserved, OverlayPlan } from '../../drivers/overlay/plan.ts
 import { openRtnl } from '../../kernel/rtnl.ts'
 import type { Rtnl } from '../../kernel/types.ts'
 import type { LinkSpec, Step } from '../../model/kernel-state.ts'
+import { Libnftables } from '../../sys/libnftables.ts'
 import { closeNetns, createNetns, isNetnsMounted, type Netns, openNetns, remountNetns } from '../../sys/netns.ts'
 import { writeSysctl } from '../../sys/sysctl.ts'
 
@@ -12,6 +13,7 @@ export class OverlayNamespace {
   readonly path: string
   readonly ns: Netns
   readonly rtnl: Rtnl
+  #nftables: Libnftables | undefined
 
   private constructor(path: string) {
     this.path = path
@@ -101,7 +103,14 @@ export class OverlayNamespace {
       }
   }
 
+  /** Replaces the rules about who may send what. Throws `unavailable` for a kernel or a machine without nftables. */
+  guard(text: string): void {
+    this.#nftables ??= Libnftables.open(this.ns)
+    this.#nftables.run(text)
+  }
+
   close(): void {
+    this.#nftables?.close()
     this.rtnl.close()
     closeNetns(this.ns)
   }

@@ -5,11 +5,13 @@
 import { existsSync, readdirSync } from 'node:fs'
 import { messageOf, NetError } from '../../base/errors.ts'
 import type { Clock, Logger } from '../../base/ports.ts'
+import { guardText } from '../../drivers/overlay/guard.ts'
 import { type OverlayKernelEntry, overlayKernelEntries } from '../../drivers/overlay/kernel-entries.ts'
 import { isEmptyPlan, planOverlay } from '../../drivers/overlay/plan.ts'
 import { type OverlayEndpoint, type OverlayFacts, overlayWanted, portAlias } from '../../drivers/overlay/wanted.ts'
 import type { Rtnl } from '../../kernel/types.ts'
 import { type KernelEvent, type KernelWatch, watchKernel } from '../../kernel/watch.ts'
+import type { Link } from '../../model/kernel-state.ts'
 import type { Finding } from '../../plan/links.ts'
 import { type Netns, removeNetns } from '../../sys/netns.ts'
 import type { Reactor } from '../../sys/reactor.ts'
@@ -28,6 +30,8 @@ interface Sandbox {
   readonly promised: Map<string, string>
   pendingLook: (() => void) | undefined
   problems: string
+  /** The guard's rules as they were last written; '' = not yet. */
+  guard: string
 }
 
 export interface OverlaySandboxesOptions {
@@ -116,6 +120,7 @@ export class OverlaySandboxes {
     let n = 0
     while (taken.has(`veth${n}`)) n++
     sandbox.promised.set(endpointId, `veth${n}`)
+    this.#guard(sandbox, links)
     return `veth${n}`
   }
 
@@ -177,7 +182,7 @@ export class OverlaySandboxes {
     try {
       const watch =
         reactor && watchKernel(reactor, namespace.ns, ['link', 'addr4', 'addr6', 'neigh'], (events) => this.#see(facts.networkId, events))
-      const sandbox: Sandbox = { namespace, watch, facts, endpoints, promised: new Map(), pendingLook: undefined, problems: '' }
+      const sandbox: Sandbox = { namespace, watch, facts, endpoints, promised: new Map(), pendingLook: undefined, problems: '', guard: '' }
       this.#open.set(facts.networkId, sandbox)
       return sandbox
     } catch (error) {
@@ -203,7 +208,29 @@ export class OverlaySandboxes {
       } catch (error) {
         throw explained(error, facts)
       }
+    this.#guard(sandbox, have.links())
     return [...lostFile, ...plan.findings, ...(facts.isRouted ? this.#repairRoutes(sandbox) : [])]
+  }
+
+  /** Written before an interface appears under its promised name, so that it is known from its first frame on. */
+  #guard(sandbox: Sandbox, links: readonly Link[]): void {
+    const { namespace, facts, endpoints, promised } = sandbox
+    const names = new Map(promised)
+    for (const { alias, name } of links) if (alias.startsWith(portAlias(''))) names.set(alias.slice(portAlias('').length), name)
+    const text = guardText(facts, endpoints, names)
+    if (text === sandbox.guard) return
+    try {
+      namespace.guard(text)
+    } catch (error) {
+      if (!sandbox.guard.startsWith('cannot'))
+        this.#options.log.warn('containers of an overlay network are not kept from sending under the addresses of others', {
+          network: facts.networkId,
+          error: messageOf(error),
+        })
+      sandbox.guard = 'cannot'
+      return
+    }
+    sandbox.guard = text
   }
 
   #repairRoutes(sandbox: Sandbox): readonly Finding[] {
