@@ -2,7 +2,7 @@
  * A lab of hosts on this machine: namespaces with an engine each, a router between their subnets, etcd as the cluster store.
  *
  *   npm run lab                        replays the experiment with net1 and net2 on two hosts and prints what every command prints
- *   npm run lab -- --shell             then stays, and says how to enter the hosts
+ *   npm run lab -- --shell             then stays, and says how to enter the hosts (--keep is the same)
  *   npm run lab -- --hosts 3 --etcd 3  more hosts, a store of three members
  *   npm run lab -- --no-replay --shell only the hosts
  *   npm run lab -- --hosts 3 --mesh 50 containers of one network, started at once: everyone pings everyone by name
@@ -21,6 +21,7 @@ const { values } = parseArgs({
     mesh: { type: 'string' },
     measure: { type: 'boolean', default: false },
     shell: { type: 'boolean', default: false },
+    keep: { type: 'boolean', default: false },
     'no-replay': { type: 'boolean', default: false },
   },
 })
@@ -75,7 +76,7 @@ try {
   if (!values['no-replay']) await new Experiment(lab, say).run()
   if (values.mesh !== undefined) await runMesh(Number(values.mesh))
   if (values.measure) await runMeasure()
-  if (values.shell) {
+  if (values.shell || values.keep) {
     say('\nThe hosts, until Ctrl-C:')
     for (const { host } of lab.engines)
       say(`  ${host.name}  ${host.ip}  nsenter -t ${host.pid} -n -m -u bash   (causeway is on its usual socket)`)
