@@ -1,5 +1,6 @@
 /** The cluster as the engine's authority for overlay networks: who may have which name, subnet, address and VXLAN id. */
 import { splitPrefix } from '../base/address.ts'
+import type { Clock } from '../base/ports.ts'
 import type {
   Authority,
   AuthorityData,
@@ -20,7 +21,11 @@ import type { ClusterEndpoint } from './model.ts'
 import type { NetworkClaims } from './network-claims.ts'
 import type { Settler } from './settler.ts'
 
+/** A stop is given up after ten seconds, and a container may be on several networks. */
+const RELEASE_MS = 1500
+
 export interface AuthorityOptions {
+  readonly clock: Clock
   readonly mirror: Mirror
   readonly claims: Claims
   readonly membership: Membership
@@ -82,8 +87,24 @@ export class ClusterAuthority implements Authority {
     return this.#o.endpoints.activate(network, endpoint)
   }
 
+  /** A store that is slow to refuse does not keep a container from stopping: what was to be freed is noted, and freed in the background. */
   async removeEndpoint(network: Network, endpointId: string): Promise<void> {
-    await this.#o.endpoints.release(network.id, endpointId)
+    const { endpoints, claims, clock, settler } = this.#o
+    const releasing = endpoints.release(network.id, endpointId)
+    let cancel = () => {}
+    const late = new Promise<'late'>((resolve) => {
+      cancel = clock.after(RELEASE_MS, () => resolve('late'))
+    })
+    try {
+      const said = await Promise.race([releasing, late])
+      if (said === 'late' && claims.get(endpointId)?.state !== 'releasing') await releasing
+      else if (said === 'late') {
+        releasing.catch(() => settler.kick())
+        settler.kick()
+      }
+    } finally {
+      cancel()
+    }
     this.#unuse(endpointId)
   }
 

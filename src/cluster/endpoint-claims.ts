@@ -36,6 +36,9 @@ export interface EndpointClaimsOptions {
   readonly usable: (networkId: string, name: string) => Promise<KnownNetwork>
 }
 
+type NetworkRef = Pick<Network, 'id' | 'name'>
+type NamesRef = Pick<EndpointFinal, 'endpointId' | 'containerName' | 'dnsNames'>
+
 /** An endpoint that the cluster has given to somebody else meanwhile. */
 export interface Conflict {
   readonly endpointId: string
@@ -158,7 +161,7 @@ export class EndpointClaims {
   }
 
   /** The interface is in place: the names may be told. Also after a rename. Throws `conflict` when the cluster has freed the endpoint meanwhile. */
-  async activate(network: Network, final: EndpointFinal): Promise<void> {
+  async activate(network: NetworkRef, final: NamesRef): Promise<void> {
     const { store, claims } = this.#o
     for (let attempt = 0; attempt < 5; attempt++) {
       const entry = await this.#entry(network.id, final.endpointId, attempt > 0)
@@ -194,6 +197,11 @@ export class EndpointClaims {
       'busy',
       `endpoint of container ${final.containerName} on network ${network.name} is being changed by others; try again`,
     )
+  }
+
+  /** The names of an endpoint that lives here, once more. */
+  tell({ id, networkId, name, dnsNames }: ClusterEndpoint): Promise<void> {
+    return this.activate({ id: networkId, name: networkId }, { endpointId: id, containerName: name, dnsNames })
   }
 
   /** Frees an endpoint of this host. Idempotent; fine with what never was. */

@@ -175,6 +175,7 @@ export class ClusterService {
       ...(survey === undefined ? {} : { paths: survey }),
     })
     this.authority = new ClusterAuthority({
+      clock,
       mirror,
       claims: this.#claims,
       membership,

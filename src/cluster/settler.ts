@@ -136,7 +136,11 @@ export class Settler {
     if (!table.isSynced(networkId) || mirror.networkTable.get(networkId)?.version === undefined) return
     for (const claim of claims.list()) {
       if (claim.networkId !== networkId || claim.state !== 'held' || claim.endpoint === undefined) continue
-      if (table.versionOf(networkId, claim.endpointId) !== undefined) continue
+      if (table.versionOf(networkId, claim.endpointId) !== undefined) {
+        // an engine that ended between plugging it in and telling its names
+        if (claim.endpoint.active && table.get(networkId, claim.endpointId)?.active === false) await endpoints.tell(claim.endpoint)
+        continue
+      }
       const conflict = await endpoints.reclaim(claim.endpoint)
       if (conflict === undefined) log.info('an endpoint that the store did not have is claimed again', { endpoint: claim.name, networkId })
       else {
