@@ -89,7 +89,9 @@ const CLUSTER: Readonly<Record<string, Verb>> = {
   evict: verb('Free everything that a host owns, when it will not come back', () => import('./verbs/cluster.ts').then((m) => m.evict)),
   inspect: verb('Show a host of the cluster and what it owns', () => import('./verbs/cluster.ts').then((m) => m.inspect)),
   ls: verb('List the hosts of the cluster, and whether the shared store answers', () => import('./verbs/cluster.ts').then((m) => m.ls)),
-  verify: verb("Compare what every host's kernel holds with the shared store", () => import('./verbs/cluster.ts').then((m) => m.verify)),
+  verify: verb("Compare every host's kernel with the shared store, and probe the paths between hosts", () =>
+    import('./verbs/cluster.ts').then((m) => m.verify),
+  ),
 }
 
 const NETNS: Readonly<Record<string, Verb>> = {

@@ -37,7 +37,11 @@ export function findHost(hosts: readonly ClusterHost[], ref: string): ClusterHos
       'invalid',
       `host ${ref} is ambiguous: ${found.map(({ id, name }) => `${id.slice(0, 12)} (${name})`).join(', ')}; give the id`,
     )
-  if (found[0] === undefined) throw new NetError('not-found', `host ${ref} not found in the cluster`)
+  if (found[0] === undefined)
+    throw new NetError(
+      'not-found',
+      `host ${ref} not found in the cluster: "causeway cluster ls" lists the hosts, a name or the beginning of an id is enough`,
+    )
   return found[0]
 }
 

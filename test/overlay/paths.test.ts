@@ -40,6 +40,7 @@ test('paths that are good', { skip }, async () => {
   const { code, out } = await engine(1).causeway('cluster', 'verify')
   assert.equal(code, 0, out)
   assert.match(out, /^host1 +host2 +1500 +1500 +ok$/m)
+  assert.match((await engine(1).causeway('info')).out, /^ Cluster Store: etcd:\/\/.*\n Cluster Advertise: 10\.10\.105\.71:2377$/m)
 })
 
 test('a firewall on the receiving host, one way; then both ways: named in verify and in the log', { skip }, async () => {

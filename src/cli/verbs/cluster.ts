@@ -14,6 +14,7 @@ interface Host {
   readonly address: string
   readonly port: number
   readonly version: string
+  readonly mtu: number
   readonly started: number
   readonly state: 'up' | 'down' | 'evicted'
 }
@@ -131,7 +132,7 @@ export const inspect = defineCommand({
       for (const host of found) {
         context.print(`${host.name}${host.isSelf ? ' *' : ''}  ${host.id}`)
         context.print(
-          `  address ${addressOf(host)}, ${host.state}, version ${host.version}, started ${new Date(host.started).toISOString()}`,
+          `  address ${addressOf(host)}, ${host.state}, MTU ${host.mtu || 'unknown'}, version ${host.version}, started ${new Date(host.started).toISOString()}`,
         )
         if (host.endpoints.length === 0) context.print('  no endpoints')
         else {

@@ -86,6 +86,8 @@ function lines(i: Info): string[] {
   add('Docker Root Dir', i['DockerRootDir'])
   add('Debug Mode', i['Debug'])
   add('Experimental', i['ExperimentalBuild'])
+  add('Cluster Store', i['ClusterStore'])
+  add('Cluster Advertise', i['ClusterAdvertise'])
   const registry = i['RegistryConfig'] as { InsecureRegistryCIDRs?: string[] | null } | null | undefined
   if ((registry?.InsecureRegistryCIDRs ?? []).length > 0) {
     out.push(' Insecure Registries:')
