@@ -67,6 +67,10 @@ describe('driver ovs', { skip: withoutOpenVswitch }, () => {
     assert.ok(await one.reaches('a1', '10.50.0.1'), 'the gateway on the host')
     assert.ok(await one.reaches('a1', net.router.ip || '10.10.126.1'), 'the world behind the host')
     assert.equal(await one.reaches('a1', s1.IPAddress, 1), false)
+    // the host is where its gateway device is, and does not answer on the outer end of the pair
+    const mac = /link\/ether (\S+)/.exec((await one.lab.sh(`ip link show og-${id.slice(0, 12)}`)).out)?.[1] ?? 'none'
+    assert.match(await one.inside('a1', 'ip neigh show 10.50.0.1'), new RegExp(`lladdr ${mac} `))
+    assert.equal(await one.reaches('s1', '10.50.0.1', 1), false, 'the gateway of another VLAN')
     // what the switch was told, in the words of its own tool
     const [port] = ovs[0]
       .vsctl('--format=csv', '--no-headings', '--columns=name', 'find', 'interface', `external_ids:attached-mac="${a1.MacAddress}"`)
@@ -152,7 +156,19 @@ describe('driver ovs', { skip: withoutOpenVswitch }, () => {
     for (const port of ovs[0].vsctl('list-ports', 'br0').split('\n')) ovs[0].vsctl('del-port', 'br0', port)
     await eventually('ports are back', 10_000, () => one.reaches('a1', a2.IPAddress, 1))
     await eventually('the gateway is back', 10_000, () => one.reaches('a1', '10.50.0.1', 1))
+    const veth = ovs[0]
+      .vsctl('list-ports', 'br0')
+      .split('\n')
+      .find((name) => name.startsWith('veth')) as string
+    assert.equal((await one.lab.sh(`ip link del ${veth}`)).code, 0)
+    const byTcp = async () =>
+      (await one.lab.exec('a1', 'timeout', '1', 'wget', '-q', '-O', '-', `http://${a2.IPAddress}:8000/`)).out === 'hello-ovs\n'
+    await eventually('a pair that was deleted is back, with complete checksums', 10_000, byTcp)
     await ovs[0].stop()
+    // what goes while the switch is away is taken out of it afterwards
+    await one.remove(['s1'], [])
+    const late = await one.lab.run('s2', { networks: ['sixty'] }).then(String, (error: Error) => error.message)
+    assert.match(late, /^start s2: 503 .*start ovsdb-server and ovs-vswitchd/)
     await ovs[0].start()
     await eventually('after a restart of the switch', 15_000, () => one.reaches('a1', a2.IPAddress, 1))
     await eventually('the gateway after a restart of the switch', 15_000, () => one.reaches('a1', '10.50.0.1', 1))
@@ -160,7 +176,13 @@ describe('driver ovs', { skip: withoutOpenVswitch }, () => {
   })
 
   test('after kill -9 containers go on; ports of what died meanwhile, or is nobody’s, are taken out', async () => {
-    const { json } = await one.lab.api('GET', '/containers/s1/json')
+    await eventually(
+      'the port of a container that went while the switch was away',
+      10_000,
+      async () => ovs[0].vsctl('--columns=name', 'find', 'port', 'tag=60') === '',
+    )
+    assert.equal((await one.lab.api('POST', '/containers/s2/start')).status, 204)
+    const { json } = await one.lab.api('GET', '/containers/s2/json')
     const engine = /causeway-engine="?([0-9a-f]+)/.exec(ovs[0].vsctl('--columns=external_ids', 'list', 'port'))?.[1] as string
     const before = ovs[0].vsctl('list-ports', 'br0').split('\n')
     await one.lab.kill9()
@@ -182,12 +204,12 @@ describe('driver ovs', { skip: withoutOpenVswitch }, () => {
     await one.lab.run('a3', { networks: ['fifty'] })
     assert.ok(await one.reaches('a3', (await one.endpoint('a1', 'fifty')).IPAddress))
     // an engine without containers starts and ends with the network as it is
-    await one.remove(['a1', 'a2', 'a3', 's1'], ['sixty'])
+    await one.remove(['a1', 'a2', 'a3', 's2'], ['sixty'])
     assert.equal(await one.lab.stop(), 0)
     await one.lab.start()
     await one.lab.run('a4', { networks: ['fifty'] })
     assert.ok(await one.reaches('a4', '10.50.0.1'))
-    assert.equal(one.lab.log().match(/an ended engine left there/g)?.length, 1, 'ordinary removals are none')
+    assert.equal(one.lab.log().match(/that nobody has any more/g)?.length, 2, 'after the switch was away, and after kill -9')
     await one.remove(['a4'], ['fifty'])
     assert.equal(ovs[0].vsctl('list-br'), '')
     assert.equal((await one.lab.sh('ip link show eth1')).code, 0)

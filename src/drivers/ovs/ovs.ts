@@ -84,7 +84,7 @@ export const ovsDriver: Driver = {
             addrGenMode: 'none',
           },
           addresses: [],
-          sysctls: [],
+          sysctls: deafSysctls(endpoint.hostIfname),
         },
       },
       inside: insideOf(network, endpoint),
@@ -135,5 +135,18 @@ function deviceSysctls(device: string, network: Network): WantedSysctl[] {
     { path: `net/ipv6/conf/${device}/disable_ipv6`, value: network.enableIpv6 ? '0' : '1', optional: true },
     // 127.0.0.1:PORT of the host is answered by DNAT; the firewall drops 127/8 from the wire
     ...(network.enableIpv4 ? [{ path: `net/ipv4/conf/${device}/route_localnet`, value: '1' }] : []),
+  ]
+}
+
+/**
+ * The user space datapath reads copies: the host's own stack gets every frame too, and would answer ARP for all of the host's addresses on
+ * the outer end, and forward past the firewall's networks. No route leads over it, so a strict source check takes nothing from there.
+ */
+function deafSysctls(hostIfname: string): WantedSysctl[] {
+  return [
+    { path: `net/ipv4/conf/${hostIfname}/arp_ignore`, value: '8' },
+    { path: `net/ipv4/conf/${hostIfname}/rp_filter`, value: '1' },
+    { path: `net/ipv4/conf/${hostIfname}/forwarding`, value: '0' },
+    { path: `net/ipv6/conf/${hostIfname}/disable_ipv6`, value: '1', optional: true },
   ]
 }

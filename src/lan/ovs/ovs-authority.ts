@@ -42,8 +42,8 @@ interface Member {
   readonly networkId: string
   readonly wanted: WantedEndpoint
   readonly sandboxKey: string
-  /** The outer end for which the inner one was set up. */
-  preparedIndex: number
+  /** The outer end that the switch has, by its index; 0 = not seen yet. */
+  index: number
 }
 
 export class OvsAuthority implements Authority {
@@ -153,7 +153,7 @@ export class OvsAuthority implements Authority {
     if (hostIfname === '') return undefined
     const ifaceId = settings.driverOpts?.[OVS_OPTION.ifaceId] || endpointId
     const wanted = { id: endpointId, hostIfname, mac, containerId, ifaceId }
-    const member: Member = { networkId: network.id, wanted, sandboxKey, preparedIndex: 0 }
+    const member: Member = { networkId: network.id, wanted, sandboxKey, index: 0 }
     this.#members.set(endpointId, member)
     return member
   }
@@ -171,24 +171,23 @@ export class OvsAuthority implements Authority {
   }
 
   async #plug(network: WantedNetwork, member: Member): Promise<void> {
-    await this.#change((replica) => addEndpoint(replica, network, member.wanted, this.#parts.engineId))
-    await this.#taken(member.wanted.hostIfname)
-    const replica = await this.#db.read()
-    if (replica.bridge(network.config.bridge)?.datapathType === 'netdev') this.#prepareInnerEnd(member)
-  }
-
-  /** Frames that a program reads must be complete: the kernel leaves checksums open on a veth pair. */
-  #prepareInnerEnd(member: Member): void {
-    const { sandboxKey, wanted } = member
-    const outer = this.#parts.rtnl.link(wanted.hostIfname)
-    if (outer === undefined || outer.index === member.preparedIndex || sandboxKey === LENT_KEY) return
-    const ns = openNetns(sandboxKey)
-    try {
-      switchOffTxChecksum(ns, outer.link)
-    } finally {
-      closeNetns(ns)
+    const { wanted } = member
+    const add = async () => {
+      await this.#change((replica) => addEndpoint(replica, network, wanted, this.#parts.engineId))
+      await this.#taken(wanted.hostIfname)
     }
-    member.preparedIndex = outer.index
+    await add()
+    const outer = this.#parts.rtnl.link(wanted.hostIfname)
+    if (outer === undefined || outer.index === member.index) return
+    if (member.index !== 0) {
+      // a pair that was made again at once: the switch shows the new one's index and reads from the old one (3.1, user space)
+      await this.#change((replica) => removeEndpoint(replica, wanted.id))
+      await this.#db.until((replica) => replica.isSettled || undefined, PORT_MS, `Open vSwitch did not let go of ${wanted.hostIfname}`)
+      await add()
+    }
+    const replica = await this.#db.read()
+    if (replica.bridge(network.config.bridge)?.datapathType === 'netdev') completeFrames(member.sandboxKey, outer.link)
+    member.index = outer.index
   }
 
   /** Waits until the switch has opened a device. Throws with the switch's own reason when it cannot. */
@@ -274,8 +273,19 @@ export class OvsAuthority implements Authority {
     const alive = { networks: new Set(this.#networks.keys()), endpoints: new Set(this.#members.keys()) }
     const found = leftovers(replica, this.#parts.engineId, alive)
     if (found.networks.length + found.endpoints.length === 0) return
-    this.#parts.log.info('taking ports out of Open vSwitch that an ended engine left there', found)
+    this.#parts.log.info('taking ports out of Open vSwitch that nobody has any more', found)
     for (const id of found.endpoints) if (!this.#members.has(id)) await this.#change((replica) => removeEndpoint(replica, id))
     for (const id of found.networks) if (!this.#networks.has(id)) await this.#change((replica) => removeNetwork(replica, id))
+  }
+}
+
+/** Frames that a program reads must be complete: the kernel leaves checksums open on a veth pair. `index`: the inner end's. */
+function completeFrames(sandboxKey: string, index: number): void {
+  if (sandboxKey === LENT_KEY) return // the engine that has it is the one to do that
+  const ns = openNetns(sandboxKey)
+  try {
+    switchOffTxChecksum(ns, index)
+  } finally {
+    closeNetns(ns)
   }
 }

@@ -30,6 +30,7 @@ export interface InterfaceRow {
 
 /** Columns that are asked for. */
 export const MONITORED = {
+  Open_vSwitch: { columns: ['next_cfg', 'cur_cfg'] },
   Bridge: { columns: ['name', 'datapath_type', 'ports', 'external_ids'] },
   Port: { columns: ['name', 'interfaces', 'tag', 'external_ids'] },
   Interface: { columns: ['name', 'ofport', 'ifindex', 'error'] },
@@ -41,9 +42,19 @@ export class Replica {
   readonly bridges = new Map<Uuid, BridgeRow>()
   readonly ports = new Map<Uuid, PortRow>()
   readonly interfaces = new Map<Uuid, InterfaceRow>()
+  readonly #roots = new Map<Uuid, { readonly wanted: number; readonly current: number }>()
+
+  /** The switch has done all that was written so far. */
+  get isSettled(): boolean {
+    return [...this.#roots.values()].every(({ wanted, current }) => current >= wanted)
+  }
 
   /** Takes `<table-updates>` in. What is no row is passed over. */
   update(tables: unknown): void {
+    this.#table(tables, 'Open_vSwitch', this.#roots, (_id, row) => ({
+      wanted: readNumber(row['next_cfg']) ?? 0,
+      current: readNumber(row['cur_cfg']) ?? 0,
+    }))
     this.#table(tables, 'Bridge', this.bridges, (id, row) => ({
       id,
       name: readText(row['name']),
