@@ -1,7 +1,7 @@
-/** A real dockerd whose networks are Causeway's, over the plugin's sockets: bridge with its firewall, IPAM, macvlan, restarts of either side. */
+/** A real dockerd beside `causeway plugin serve`: bridge with its firewall, IPAM, macvlan, addresses by DHCP, restarts of either side. */
 import assert from 'node:assert/strict'
-import { spawnSync } from 'node:child_process'
-import { mkdirSync } from 'node:fs'
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { after, before, test } from 'node:test'
 import { type EngineLab, startEngineLab } from '../../testkit/engine-lab.ts'
 import { isolate } from '../../testkit/isolated.ts'
@@ -13,6 +13,10 @@ if (root === undefined && process.env['CI'] === '1') throw new Error('no package
 const options = root === undefined ? { skip: 'no packages docker.io and containerd to unpack' } : {}
 const DIR = '/run/docker/plugins'
 
+/** A LAN whose router and DHCP server are in a namespace of their own. */
+const LAN = `ip netns add lan; ip link add lan0 type veth peer name lan1 netns lan; ip link set lan0 up; ip -n lan link set lan1 up
+  ip -n lan addr add 192.168.77.1/24 dev lan1`
+
 let lab: EngineLab
 let d: Dockerd
 
@@ -20,7 +24,8 @@ before(async () => {
   if (root === undefined) return
   spawnSync('mount', ['-t', 'tmpfs', 'tmpfs', '/run'])
   mkdirSync(DIR, { recursive: true })
-  lab = await startEngineLab(['--docker-plugins', DIR, '--bridge', 'none'])
+  sh(LAN)
+  lab = await startEngineLab([], { verb: ['plugin', 'serve'] })
   d = await startDockerd(root)
 })
 
@@ -46,7 +51,16 @@ async function pings(from: string, to: string): Promise<boolean> {
   for (let n = 0; n < 5; n++) if ((await d.docker('exec', from, 'ping', '-c1', '-W1', to)).code === 0) return true
   return false
 }
-const sh = (command: string) => spawnSync('sh', ['-c', command], { encoding: 'utf8', timeout: 20_000 })
+async function until(isTrue: () => boolean | Promise<boolean>, what: string): Promise<void> {
+  const end = Date.now() + 10_000
+  while (!(await isTrue())) {
+    if (Date.now() > end) throw new Error(`waited 10 s for ${what}`)
+    await new Promise((resolve) => setTimeout(resolve, 30))
+  }
+}
+function sh(command: string) {
+  return spawnSync('sh', ['-c', command], { encoding: 'utf8', timeout: 20_000 })
+}
 
 test('driver causeway: one word, and Docker’s containers are on a bridge of Causeway’s', options, async () => {
   await must('network', 'create', '-d', 'causeway', 'net1')
@@ -119,20 +133,23 @@ test('containers restart, disconnect and connect while they run', options, async
   assert.ok(await pings('ff', 'bb'))
   await must('rm', '-f', 'ff', 'bb')
   await must('network', 'rm', 'net1')
-  assert.doesNotMatch(sh('ip -o link').stdout, /br-|veth/)
+  await until(() => !/br-|veth/.test(sh('ip -o link').stdout), 'the links to go')
 })
 
 test('internal networks, and addresses of the IPAM causeway, which never overlap with Causeway’s own', options, async () => {
   await lab.api('POST', '/networks/create', { Name: 'own', IPAM: { Config: [{ Subnet: '10.66.0.0/24' }] } })
   const clash = await d.docker('network', 'create', '-d', 'causeway', '--ipam-driver', 'causeway', '--subnet', '10.66.0.0/24', 'bad')
   assert.match(clash.err, /[Oo]verlap/)
-  await must('network', 'create', '-d', 'causeway', '--ipam-driver', 'causeway', '--internal', '--subnet', '10.67.0.0/24', 'inner')
+  const six = ['--ipv6', '--subnet', 'fd67::/64']
+  await must('network', 'create', '-d', 'causeway', '--ipam-driver', 'causeway', '--internal', '--subnet', '10.67.0.0/24', ...six, 'inner')
   await must('run', '-d', '--name', 'gg', '--network', 'inner', '--ip', '10.67.0.9', 'busybox', 'sleep', '3600')
   await must('run', '-d', '--name', 'hh', '--network', 'inner', 'busybox', 'sleep', '3600')
   assert.ok(await pings('hh', '10.67.0.9'))
   assert.doesNotMatch(await must('exec', 'hh', 'ip', 'route'), /default/)
-  await lab.kill9()
-  await lab.start()
+  const g6 = await must('inspect', '-f', '{{.NetworkSettings.Networks.inner.GlobalIPv6Address}}', 'gg')
+  assert.match(g6, /^fd67::/)
+  assert.ok(await pings('hh', g6), 'by IPv6')
+  assert.match(sh('nft list table bridge causeway').stdout, new RegExp(g6), 'the source guard knows it')
   const taken = await d.docker('run', '--rm', '--network', 'inner', '--ip', '10.67.0.9', 'busybox', 'true')
   assert.match(taken.err, /[Aa]ddress already in use/)
   await must('rm', '-f', 'gg', 'hh')
@@ -143,26 +160,72 @@ test('internal networks, and addresses of the IPAM causeway, which never overlap
 })
 
 test('driver causeway-macvlan: containers are machines of the LAN', options, async () => {
-  sh('ip link add lan0 type veth peer name lan1; ip link set lan0 up; ip link set lan1 up; ip addr add 192.168.77.1/24 dev lan1')
-  await must(
-    'network',
-    'create',
-    '-d',
-    'causeway-macvlan',
-    '-o',
-    'parent=lan0',
-    '--subnet',
-    '192.168.77.0/24',
-    '--gateway',
-    '192.168.77.1',
-    'lan',
-  )
+  const subnet = ['--subnet', '192.168.77.0/24', '--gateway', '192.168.77.1']
+  await must('network', 'create', '-d', 'causeway-macvlan', '-o', 'parent=lan0', ...subnet, 'lan')
   await must('run', '-d', '--name', 'mm', '--network', 'lan', '--ip', '192.168.77.40', 'busybox', 'sleep', '3600')
   assert.ok(await pings('mm', '192.168.77.1'))
   assert.match(await must('exec', 'mm', 'ip', 'route'), /default via 192\.168\.77\.1/)
   await must('rm', '-f', 'mm')
   await must('network', 'rm', 'lan')
-  sh('ip link del lan0')
+})
+
+/** dnsmasq, once it listens. Right after links were made it may not find its own: then it is started again. */
+async function serveDhcp(options: readonly string[]): Promise<ChildProcess> {
+  const argv = ['netns', 'exec', 'lan', 'dnsmasq', '-d', '-C', '/dev/null', '-p', '0', '--user=root', '--no-ping', '--dhcp-authoritative']
+  let said = ''
+  for (let attempt = 0; attempt < 20; attempt++) {
+    const server = spawn('ip', [...argv, ...options], { stdio: ['ignore', 'ignore', 'pipe'] })
+    const listens = await new Promise<boolean>((resolve) => {
+      server.once('exit', () => resolve(false))
+      server.stderr.on('data', (chunk: Buffer) => {
+        said += chunk.toString()
+        if (said.includes('sockets bound')) resolve(true)
+      })
+    })
+    if (listens) return server
+    await new Promise((resolve) => setTimeout(resolve, 100))
+  }
+  throw new Error(`dnsmasq does not listen: ${said}`)
+}
+
+test('IPAM causeway-dhcp: addresses of the LAN’s server, for our macvlan and Docker’s own, over a kill -9', options, async () => {
+  const leases = `${lab.dir}/leases`
+  const range = ['--dhcp-range=192.168.77.100,192.168.77.150,255.255.255.0,1h', '--dhcp-option=3,192.168.77.1']
+  const own = ['--interface=lan1', '--bind-interfaces', `--dhcp-leasefile=${leases}`, `--pid-file=${lab.dir}/dnsmasq.pid`]
+  const server = await serveDhcp([...own, ...range])
+  const leased = () => (existsSync(leases) ? readFileSync(leases, 'utf8') : '')
+  try {
+    const dhcp = ['-o', 'parent=lan0', '--ipam-driver', 'causeway-dhcp']
+    const without = await d.docker('network', 'create', '-d', 'causeway-macvlan', ...dhcp, 'lan')
+    assert.match(without.err, /needs an interface of the LAN: give --ipam-opt parent=NIC/)
+    await must('network', 'create', '-d', 'causeway-macvlan', ...dhcp, '--ipam-opt', 'parent=lan0', 'lan')
+    const { Subnet, Gateway } = JSON.parse(await must('network', 'inspect', '-f', '{{json (index .IPAM.Config 0)}}', 'lan'))
+    assert.deepEqual([Subnet, Gateway.replace('/24', '')], ['192.168.77.0/24', '192.168.77.1'])
+    await must('run', '-d', '--name', 'nn', '--network', 'lan', 'busybox', 'sleep', '3600')
+    const [ip = '', mac = ''] = (
+      await must('inspect', '-f', '{{.NetworkSettings.Networks.lan.IPAddress}} {{.NetworkSettings.Networks.lan.MacAddress}}', 'nn')
+    ).split(' ')
+    assert.match(ip, /^192\.168\.77\.1[0-4]\d$/)
+    assert.match(leased(), new RegExp(`${mac} ${ip} `))
+    assert.ok(await pings('nn', '192.168.77.1'))
+    await lab.kill9()
+    await lab.start()
+    await must('rm', '-f', 'nn')
+    await until(() => !leased().includes(ip), 'the lease to be given back')
+    await must('network', 'rm', 'lan')
+    // the host is on the LAN too
+    sh('ip addr add 192.168.77.2/24 dev lan0')
+    const plain = ['network', 'create', '-d', 'macvlan', ...dhcp]
+    const untold = await d.docker(...plain, '--ipam-opt', 'parent=lan0', 'plain')
+    assert.match(untold.err, /the host is on the LAN's subnet itself.*give --subnet 192\.168\.77\.0\/24 --gateway 192\.168\.77\.1/)
+    await must(...plain, '--subnet', '192.168.77.0/24', '--gateway', '192.168.77.1', 'plain')
+    const out = await must('run', '--rm', '--network', 'plain', 'busybox', 'sh', '-c', 'ip -4 addr show eth0; ping -c1 -W3 192.168.77.1')
+    assert.match(out, /inet 192\.168\.77\.1[0-4]\d\/24[\s\S]* 0% packet loss/)
+    await must('network', 'rm', 'plain')
+    await until(() => leased().trim() === '', 'every lease to be given back')
+  } finally {
+    server.kill('SIGKILL')
+  }
 })
 
 test('kill -9 of dockerd: what its containers had goes with them', options, async () => {

@@ -3,7 +3,7 @@
  * Docker's own `macvlan`. A lease is asked for with the MAC that Docker has chosen, kept alive here, and given back with the address. What
  * was asked for is stored first, so leases outlive a crash and none is forgotten.
  */
-import { type Cidr, type Ip, parseCidr, splitPrefix, tryParseIp, tryParseMac } from '../../base/address.ts'
+import { type Cidr, cidrOverlaps, type Ip, parseCidr, splitPrefix, tryParseIp, tryParseMac } from '../../base/address.ts'
 import { NetError } from '../../base/errors.ts'
 import { newId } from '../../base/ids.ts'
 import type { Rng } from '../../base/ports.ts'
@@ -93,6 +93,7 @@ export class DhcpIpam {
           : `IPAM driver causeway-dhcp needs an interface of the LAN: give --ipam-opt ${PARENT}=NIC`,
       )
     const known = asked ? { subnet: asked, aux: {} } : await this.#learn(parent)
+    if (!asked) this.#checkTaken(known)
     const id = `dhcp/${parent}/${known.subnet}`
     this.#o.records.put(POOLS + id, { users: this.#users(id) + 1 } satisfies PoolRecord)
     const gateway = known.gateway ? { [LABEL.gateway]: `${known.gateway}/${splitPrefix(known.subnet).length}` } : {}
@@ -146,6 +147,17 @@ export class DhcpIpam {
   async #giveBack(key: string, poolId: string): Promise<void> {
     await this.#o.dhcp.removeEndpoint?.(networkOf(poolId), key.slice(LEASES.length), {})
     this.#o.records.remove(key)
+  }
+
+  /** Docker would ask for another subnet for ever: of what it has not been given by hand, it takes nothing that the host has a route to. */
+  #checkTaken({ subnet, gateway }: IpamPool): void {
+    const { reserved, avoid } = this.#o.host.subnetsInUse()
+    if (![...reserved, ...avoid].some((used) => cidrOverlaps(used, subnet))) return
+    const router = gateway === undefined ? '' : ` --gateway ${gateway}`
+    throw new NetError(
+      'invalid',
+      `the host is on the LAN's subnet itself, which Docker wants to be told then: give --subnet ${subnet}${router}`,
+    )
   }
 
   #users(id: string): number {
