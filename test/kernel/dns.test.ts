@@ -101,7 +101,7 @@ test('without any upstream, other names and types are SERVFAIL at once', async (
     const got = await lab.dig(ns, ports, ...args)
     assert.equal(got.status, 'SERVFAIL', args.join(' '))
     assert.deepEqual(got.flags, ['qr', 'rd'])
-    assert.ok(got.ms < 50)
+    assert.ok(got.ms < 1000)
   }
 })
 
