@@ -9,7 +9,7 @@ import { isolate } from '../testkit/isolated.ts'
 isolate()
 
 import { readFileSync, writeFileSync } from 'node:fs'
-import { arch, cpus, release } from 'node:os'
+import { arch, cpus, loadavg, release } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type End, measurePath, type Path } from '../testkit/lab-measure.ts'
 import { EntryWatch, nowMs, Probe } from './overlay-probe.ts'
@@ -17,7 +17,7 @@ import { type Side, type SideHost, startCauseway, startClassic } from './overlay
 import { short, summarize } from './stats.ts'
 
 const ROUNDS = Number(process.argv[2] ?? 30)
-const PATH_ROUNDS = 9
+const PATH_ROUNDS = 15
 const SECONDS = 2
 const NETWORK = 'bench'
 
@@ -112,8 +112,13 @@ async function measureLife(side: Side, ends: readonly End[], series: Series): Pr
 /** TCP and round trip between the first two hosts, both engines and what is below them in turns. */
 async function measurePaths(paths: ReadonlyMap<string, readonly [End, End]>): Promise<Map<string, Path>> {
   const measured = new Map([...paths.keys()].map((label): [string, Path] => [label, { tcp: [], rtt: [] }]))
+  const all = [...paths]
   for (let i = 0; i < PATH_ROUNDS; i++)
-    for (const [label, [from, to]] of paths) await measurePath(from, to, SECONDS, measured.get(label) as Path)
+    // each begins in turn, so that nobody is always measured in the wake of the same other
+    for (let j = 0; j < all.length; j++) {
+      const [label, [from, to]] = all[(i + j) % all.length] as (typeof all)[number]
+      await measurePath(from, to, SECONDS, measured.get(label) as Path)
+    }
   return measured
 }
 
@@ -141,7 +146,7 @@ function report(lives: ReadonlyMap<string, Series>, paths: ReadonlyMap<string, P
   return [
     '# Overlay across hosts: Causeway and Docker 20.10 with etcd, one run',
     '',
-    `\`node --import tsx bench/overlay.ts ${ROUNDS}\`, ${new Date().toISOString().slice(0, 10)}. Linux ${release()}, ${cpus().length} × ${model}, Node ${process.versions.node}.`,
+    `\`node --import tsx bench/overlay.ts ${ROUNDS}\`, ${new Date().toISOString().slice(0, 10)}. Linux ${release()}, ${cpus().length} × ${model}, Node ${process.versions.node}. Load average at the end: ${short(loadavg()[0] ?? 0)}.`,
     'Hosts are namespaces on one machine with a router between their subnets; Causeway on three, Docker on two (etcd on the first, one member).',
     'Seen from containers that ask for the name and ping every millisecond or two; below zero is before the call returned.',
     '',

@@ -92,6 +92,10 @@ export async function judgeStore(lab: Lab, { networks, attached }: Truth): Promi
   const below = (folder: string) => keys.filter((key) => key.startsWith(`${folder}/`)).map((key) => key.slice(folder.length + 1))
   const hosts = await Promise.all(lab.engines.map(async (e) => (await e.api('GET', '/causeway/v1/cluster')).json.self as string))
   const all = [...(networks[0] ?? [])]
+  const untold = (await lab.etcd.ctl('get', '--prefix', '/network/causeway/endpoints/', '--print-value-only'))
+    .split('\n')
+    .filter((line) => line.includes('"active":false'))
+    .map((line) => `store: the names of ${(JSON.parse(line) as { name: string }).name} are not told`)
   const ids = new Set(below('endpoints').map((key) => key.split('/')[1]))
   const perNetwork = (list: readonly string[]) => {
     const counts = new Map<string, number>()
@@ -119,6 +123,7 @@ export async function judgeStore(lab: Lab, { networks, attached }: Truth): Promi
       attached.map((a) => `${a.networkId}/${a.container}`),
       below('epname'),
     ),
+    ...untold,
     ...differences('store, number of endpoints', perNetwork(attached.map((a) => `${a.networkId}/`)), perNetwork(below('endpoints'))),
     ...differences(
       'store, owned',
