@@ -151,7 +151,7 @@ const FLAGS: readonly Flag[] = [
     flag: '--docker-plugins <dir>',
     key: 'docker-plugins',
     kind: 'text',
-    help: 'offer the drivers causeway, causeway-overlay and causeway-macvlan to Docker Engines; their sockets go into this folder (/run/docker/plugins)',
+    help: 'offer the drivers causeway, causeway-overlay, causeway-macvlan and causeway-dhcp to Docker Engines; their sockets go into this folder (/run/docker/plugins)',
   },
   {
     flag: '--docker-socket <path>',

@@ -58,6 +58,14 @@ test('every socket says what it implements, and is for root alone', async () => 
     assert.deepEqual((await call('Plugin.Activate', '', name)).json, { Implements: ['NetworkDriver'] })
     assert.equal(statSync(`${DIR}/${name}.sock`).mode & 0o777, 0o600)
   }
+  assert.deepEqual((await call('Plugin.Activate', '', 'causeway-dhcp')).json, { Implements: ['IpamDriver'] })
+  assert.equal((await call('IpamDriver.GetCapabilities', null, 'causeway-dhcp')).json.RequiresMACAddress, true)
+  assert.match((await call('IpamDriver.RequestPool', { V6: true }, 'causeway-dhcp')).json.Error, /IPv4 addresses only/)
+  assert.match(
+    (await call('IpamDriver.RequestPool', { Pool: '10.250.0.0/24' }, 'causeway-dhcp')).json.Error,
+    /no interface of this host is on/,
+  )
+  assert.match((await call('IpamDriver.RequestAddress', { PoolID: 'x' }, 'causeway-dhcp')).json.Error, /no address pool "x"/)
   assert.equal((await call('NetworkDriver.GetCapabilities', null)).json.Scope, 'local')
 })
 
