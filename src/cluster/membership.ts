@@ -11,6 +11,8 @@ import type { Check, ClusterStore, Lease, Version } from './store/types.ts'
 
 const FIRST_PAUSE_MS = 250
 const LONGEST_PAUSE_MS = 15_000
+/** Somebody waits for the answer meanwhile. */
+const REJOIN_MS = 5_000
 
 /** Where other hosts reach this one: tunnels end at the address. */
 export interface Advertise {
@@ -114,10 +116,16 @@ export class Membership {
     }
   }
 
-  /** A transaction has shown that the record is not ours any more. */
+  /** A transaction has shown that the record is not ours any more. Waits a while for the store; throws `unavailable` when it does not answer. */
   async rejoin(): Promise<void> {
     this.#version = undefined
-    await this.join()
+    let cancel = () => {}
+    const late = new Promise<void>((resolve) => {
+      cancel = this.#o.clock.after(REJOIN_MS, resolve)
+    })
+    await Promise.race([this.join(), late])
+    cancel()
+    this.check()
   }
 
   /** Another engine holds the lease under this host's identity. */
