@@ -230,7 +230,7 @@ test('IPAM causeway-dhcp: addresses of the LAN’s server, for our macvlan and D
 
 test('kill -9 of dockerd: what its containers had goes with them', options, async () => {
   await must('network', 'create', '-d', 'causeway', 'net2')
-  await must('run', '-d', '--name', 'kk', '--network', 'net2', 'busybox', 'sleep', '3600')
+  await must('run', '-d', '--stop-signal', 'KILL', '--name', 'kk', '--network', 'net2', 'busybox', 'sleep', '3600')
   await d.kill9()
   await d.start()
   await must('rm', '-f', 'kk')
