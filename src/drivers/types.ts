@@ -50,6 +50,8 @@ export type Plug =
   | { readonly kind: 'born'; readonly link: LinkSpec }
   /** A link of the host that somebody else made: moved in and renamed, with `mac` if given; when the endpoint goes, moved back under its old name. */
   | { readonly kind: 'taken'; readonly hostIfname: string; readonly mac?: Mac }
+  /** The endpoint has no interface: a plugin that named none. It keeps its addresses and names. */
+  | { readonly kind: 'none' }
 
 export interface EndpointWanted {
   readonly plug: Plug

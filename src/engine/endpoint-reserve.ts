@@ -98,6 +98,7 @@ export class EndpointReserver {
     const prefix = driver.ifacePrefix?.(network, e.data ?? {}) || network.options[OPTION.ifacePrefix] || 'eth'
     const named = { ...e, ifname: chooseIfname(prefix, e.settings, siblings, isTaken) }
     const { plug } = this.#wanted({ record: named, network })
+    if (plug.kind === 'none') return { ...named, ifname: '', hostIfname: '' }
     if (plug.kind === 'born') return { ...named, hostIfname: '' }
     if (plug.kind === 'taken') return { ...named, hostIfname: plug.hostIfname, mac: plug.mac ?? named.mac }
     const { name } = plug.link.spec

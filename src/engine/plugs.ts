@@ -48,6 +48,8 @@ export function bringIn(
         { op: 'link.move', dev: plug.hostIfname, netnsFd: kernel.ns.fd, name: ifname },
       ])
       undo?.defer(`link ${ifname}`, () => SandboxKernel.with(key, (k) => moveBack(k, ifname, plug.hostIfname)))
+      return
+    case 'none':
   }
 }
 
@@ -78,6 +80,7 @@ function bear(host: Rtnl, kernel: SandboxKernel, link: LinkSpec): void {
  */
 export function bringOut(parts: Parts, kernel: SandboxKernel, e: EndpointRecord, network: Network): Promise<void> {
   const { plug, inside } = parts.attachments.wanted({ record: e, network }, -1)
+  if (plug.kind === 'none') return Promise.resolve()
   if (plug.kind === 'taken') {
     moveBack(kernel, e.ifname, plug.hostIfname)
     return Promise.resolve()
@@ -102,6 +105,7 @@ export function bringAllOut(parts: Parts, record: SandboxRecord, attempt: (fn: (
     if (at.record.ifname === '') continue
     attempt(() => {
       const { plug } = parts.attachments.wanted(at, -1)
+      if (plug.kind === 'none') return
       if (plug.kind === 'taken') SandboxKernel.with(record.key, (kernel) => moveBack(kernel, at.record.ifname, plug.hostIfname))
       else if (plug.kind === 'born') {
         born.push(at.record.ifname)

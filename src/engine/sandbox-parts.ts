@@ -40,6 +40,7 @@ export interface Parts {
 /** Brings an endpoint's interface into its sandbox and configures it, with the default routes that lead over it. */
 export function plugIn(parts: Parts, kernel: SandboxKernel, at: Attached, record: SandboxRecord, undo?: UndoStack): void {
   const { hostIfname, ifname, place } = at.record
+  if (ifname === '') return
   const wanted = parts.attachments.wanted(at, kernel.ns.fd)
   bringIn(parts, kernel, wanted, record.key, undo)
   const routes = parts.attachments.defaultRoutes(record).filter((route) => route.ifname === ifname)

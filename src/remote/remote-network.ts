@@ -113,13 +113,15 @@ export class RemoteNetwork {
     }
     const answer = await this.#call<JoinResponse>('Join', body)
     const srcName = answer.InterfaceName?.SrcName ?? ''
-    if (!/^[^\s/]{1,15}$/.test(srcName))
+    // none is fine: Docker starts such containers too, without an interface on the network
+    if (srcName !== '' && !/^[^\s/]{1,15}$/.test(srcName))
       throw new NetError(
         'internal',
-        `${NETWORK_DRIVER}.Join: plugin "${this.#plugin.name}" named no interface for the container: InterfaceName.SrcName is "${srcName}"`,
+        `${NETWORK_DRIVER}.Join: plugin "${this.#plugin.name}" named an interface that cannot be: InterfaceName.SrcName is "${srcName}"`,
       )
     return {
       srcName,
+      isWithoutInterface: srcName === '',
       dstPrefix: answer.InterfaceName?.DstPrefix || 'eth',
       gateway4: gateway('Gateway', answer.Gateway),
       gateway6: gateway('GatewayIPv6', answer.GatewayIPv6),

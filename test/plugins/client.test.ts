@@ -397,7 +397,7 @@ test('faults: an error in the answer, an error status, nonsense and wrong values
   await b.createNetwork?.(network())
   const wrong: [string, object, RegExp][] = [
     ['NetworkDriver.CreateEndpoint', { body: { Err: 'no' } }, /^remote: no$/],
-    ['NetworkDriver.Join', { body: {} }, /named no interface for the container/],
+    ['NetworkDriver.Join', { body: { InterfaceName: { SrcName: 'a b' } } }, /named an interface that cannot be/],
     ['NetworkDriver.Join', { raw: '[1]' }, /answered \[1\], expected an object/],
     ['NetworkDriver.Join', { body: { InterfaceName: { SrcName: 'x' }, Gateway: 'nowhere' } }, /unable to parse Gateway "nowhere"/],
     ['NetworkDriver.Join', { body: { InterfaceName: { SrcName: 'x' }, StaticRoutes: [{ Destination: 'x' }] } }, /invalid CIDR address: x/],

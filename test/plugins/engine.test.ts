@@ -141,6 +141,23 @@ test('a plugin that fails leaves nothing, and its words reach the user', async (
   await must(lab.docker('network', 'rm', 'bad'))
 })
 
+test('a plugin that names no interface: the container runs without one on that network, as under Docker', async () => {
+  await must(lab.docker('network', 'create', '-d', 'pyplug', '--subnet', '10.93.0.0/24', 'bare'))
+  plugin.faults({ 'NetworkDriver.Join': { body: {}, times: 2 } })
+  await lab.run('hh', { networks: ['bare'] })
+  assert.equal((await lab.api('GET', '/containers/hh/json')).json.NetworkSettings.Networks.bare.IPAddress, '10.93.0.2')
+  assert.doesNotMatch((await lab.exec('hh', 'ip', '-o', 'addr')).out, /plug0|10\.93\./)
+  await must(lab.docker('network', 'connect', 'bridge', 'hh'))
+  await must(lab.docker('network', 'disconnect', 'bare', 'hh'))
+  await must(lab.docker('network', 'connect', 'bare', 'hh'))
+  await lab.kill9()
+  await lab.start()
+  assert.match((await lab.exec('hh', 'ip', 'link')).out, /eth0/)
+  await must(lab.docker('rm', '-f', 'hh'))
+  await must(lab.docker('network', 'rm', 'bare'))
+  await until(() => Object.keys(plugin.state().endpoints).length === 0, 'the endpoints to go')
+})
+
 test('while a plugin is slow everything else goes on', async () => {
   await must(lab.docker('network', 'create', '-d', 'pyplug', 'slow'))
   plugin.faults({ 'NetworkDriver.Join': { delay: 3, times: 1 } })

@@ -24,6 +24,8 @@ export interface RemoteRoute {
 export interface RemoteEndpointData {
   /** Interface of the host that the plugin made for the container; '' = none. */
   readonly srcName: string
+  /** The plugin has joined the endpoint and named no interface. */
+  readonly isWithoutInterface: boolean
   readonly dstPrefix: string
   readonly gateway4: Ip | ''
   readonly gateway6: Ip | ''
@@ -39,6 +41,7 @@ export interface RemoteEndpointData {
 
 const NOTHING: RemoteEndpointData = {
   srcName: '',
+  isWithoutInterface: false,
   dstPrefix: 'eth',
   gateway4: '',
   gateway6: '',
@@ -57,6 +60,7 @@ export function endpointData(data: AuthorityData): RemoteEndpointData {
   const ip = (value: unknown): Ip | '' => tryParseIp(text(value)) ?? ''
   return {
     srcName: text(data['srcName']),
+    isWithoutInterface: data['isWithoutInterface'] === true,
     dstPrefix: text(data['dstPrefix']) || NOTHING.dstPrefix,
     gateway4: ip(data['gateway4']),
     gateway6: ip(data['gateway6']),

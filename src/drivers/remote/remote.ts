@@ -55,12 +55,12 @@ export function remoteDriver(name: string, facts: RemoteDriverFacts = NO_FACTS):
     networkWanted: () => ({ links: [] }),
 
     endpointWanted(network, endpoint): EndpointWanted {
-      const { srcName, routes, mac: chosen } = endpointData(endpoint.data)
+      const { srcName, isWithoutInterface, routes, mac: chosen } = endpointData(endpoint.data)
       const mac = endpoint.mac || chosen
       const addresses = addressesOf(network, endpoint)
       const has6 = addresses.some(({ address }) => address.includes(':'))
       return {
-        plug: { kind: 'taken', hostIfname: srcName, ...(mac === '' ? {} : { mac }) },
+        plug: isWithoutInterface ? { kind: 'none' } : { kind: 'taken', hostIfname: srcName, ...(mac === '' ? {} : { mac }) },
         inside: {
           ifname: endpoint.ifname,
           addresses,
