@@ -83,7 +83,8 @@ async function scene(name: string, options: Record<string, string>, v4: string, 
     const seen = await site.capture(
       peer.place,
       'eth0',
-      `ether src ${frame.slice(12, 24).match(/../g)?.join(':')}`,
+      // the victim may say something of its own at this moment: only datagrams like ours count
+      `ether src ${frame.slice(12, 24).match(/../g)?.join(':')}${frame.slice(24, 28) === '0800' ? ' and udp port 9999' : ''}`,
       () => site.send(evil.place, 'eth0', frame),
       60,
     )
