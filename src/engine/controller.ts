@@ -4,7 +4,6 @@
  */
 import { type Ip, parseIp } from '../base/address.ts'
 import { messageOf, NetError } from '../base/errors.ts'
-import type { Clock } from '../base/ports.ts'
 import type { Authority, EndpointFinal, RemoteEndpoint } from '../drivers/authority.ts'
 import type { Driver } from '../drivers/types.ts'
 import type { AddressSpace } from '../ipam/address-space.ts'
@@ -12,7 +11,7 @@ import type { HostSubnets } from '../ipam/host-subnets.ts'
 import { GRAVEYARD_GROUP } from '../kernel/link-reaper.ts'
 import type { EndpointInfo, EndpointSettings, PortBinding, PortRequest, SandboxInfo, SandboxRequest } from '../model/endpoint.ts'
 import type { Network, NetworkSpec } from '../model/network.ts'
-import { tryReadSysctl } from '../sys/sysctl.ts'
+import { standingSysctl } from '../sys/sysctl.ts'
 import { AdoptedBridges } from './adopted-bridges.ts'
 import { finalOf, tellGone } from './asking.ts'
 import { Attachments } from './attachments.ts'
@@ -112,13 +111,9 @@ export class Controller implements NetworkController {
     })
     this.#statics = new StaticAddresses(this.networks, ipam)
     this.registry = new SandboxRegistry(env.store)
-    this.#attachments = new Attachments(
-      this.networks,
-      remembered(
-        () => tryReadSysctl('net/bridge/bridge-nf-call-iptables') === '1' || tryReadSysctl('net/bridge/bridge-nf-call-ip6tables') === '1',
-        env.clock,
-      ),
-    )
+    const callIptables = standingSysctl('net/bridge/bridge-nf-call-iptables')
+    const callIp6tables = standingSysctl('net/bridge/bridge-nf-call-ip6tables')
+    this.#attachments = new Attachments(this.networks, () => callIptables() === '1' || callIp6tables() === '1')
     this.files = new SandboxFiles({
       config,
       attachments: this.#attachments,
@@ -458,15 +453,5 @@ export class Controller implements NetworkController {
     this.#o.env.cards?.giveBackAll()
     this.forwarding.restore()
     this.firewall.removeAll()
-  }
-}
-
-/** Asks at most once a second: two files below /proc are a tenth of what an attachment costs. */
-function remembered(ask: () => boolean, clock: Clock): () => boolean {
-  let known = { at: Number.NEGATIVE_INFINITY, answer: false }
-  return () => {
-    const now = clock.now()
-    if (Math.abs(now - known.at) > 1000) known = { at: now, answer: ask() }
-    return known.answer
   }
 }

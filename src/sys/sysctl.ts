@@ -2,7 +2,7 @@
  * Kernel parameters below /proc/sys. Those of the network are per namespace: /proc/sys/net shows the namespace of the
  * thread that looks, so another namespace's are read and written inside `inNetns`.
  */
-import { readFileSync, writeFileSync } from 'node:fs'
+import { closeSync, openSync, readFileSync, readSync, writeFileSync } from 'node:fs'
 import { NetError } from '../base/errors.ts'
 import { close, errno, errnoName, O_CLOEXEC, raw } from './libc.ts'
 import { inNetns, type Netns } from './netns.ts'
@@ -111,5 +111,24 @@ function previousValue(path: string): string {
     const errno = (error as NodeJS.ErrnoException).code
     if (errno === 'EACCES' || errno === 'EPERM' || errno === 'EIO') return '' // write-only, or not set yet (stable_secret)
     throw error
+  }
+}
+
+/**
+ * A reader of one sysctl of the calling thread's namespace that is asked often: the file stays open. Undefined while there is no such
+ * sysctl (its module is not loaded).
+ */
+export function standingSysctl(path: string): () => string | undefined {
+  const buffer = Buffer.alloc(64)
+  let fd = -1
+  return () => {
+    try {
+      if (fd < 0) fd = openSync(`${ROOT}/${path}`, 'r')
+      return buffer.toString('latin1', 0, readSync(fd, buffer, 0, buffer.length, 0)).trim()
+    } catch {
+      if (fd >= 0) closeSync(fd)
+      fd = -1
+      return undefined
+    }
   }
 }
