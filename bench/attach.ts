@@ -3,56 +3,18 @@
  * runtime. Prints medians of each step and of the whole. Run: node --import tsx bench/attach.ts [rounds]
  */
 import { spawnSync } from 'node:child_process'
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { systemClock } from '../src/base/clock.ts'
-import { silentLogger } from '../src/base/ports.ts'
-import { systemRng } from '../src/base/rng.ts'
-import { DnsService } from '../src/dns/service.ts'
-import { Controller } from '../src/engine/controller.ts'
 import { SandboxKernel } from '../src/engine/sandbox-kernel.ts'
-import { AddressSpace } from '../src/ipam/address-space.ts'
-import { Conntrack } from '../src/kernel/conntrack.ts'
-import { Nft } from '../src/kernel/nft.ts'
-import { openRtnl } from '../src/kernel/rtnl.ts'
-import { socketTable } from '../src/kernel/sockets.ts'
 import type { SandboxRequest } from '../src/model/endpoint.ts'
-import { openLmdbStore } from '../src/store/lmdb-store.ts'
-import { createNetns, initNetns, removeNetns } from '../src/sys/netns.ts'
-import { Reactor } from '../src/sys/reactor.ts'
+import { createNetns, removeNetns } from '../src/sys/netns.ts'
+import { startControllerLab } from '../testkit/controller-lab.ts'
 import { isolate } from '../testkit/isolated.ts'
 
 isolate()
 const rounds = Number(process.argv[2] ?? 200)
-const dir = mkdtempSync(join(tmpdir(), 'causeway-attach-'))
-await initNetns()
-const dns = await DnsService.start()
-const reactor = await Reactor.start()
-const rtnl = openRtnl()
-const nft = Nft.open()
-const store = openLmdbStore({ dir: `${dir}/store` })
-const controller = new Controller({
-  env: {
-    store,
-    rtnl,
-    nft,
-    conntrack: Conntrack.open(),
-    dns,
-    reactor,
-    clock: systemClock,
-    rng: systemRng,
-    log: silentLogger,
-    netnsDir: `${dir}/netns`,
-  },
-  config: {},
-  ipam: new AddressSpace({ hostId: 'bench' }),
-  sockets: socketTable(),
-  ephemeral: () => ({ first: 32_768, last: 60_999 }),
-  hostUse: () => ({ reserved: [], avoid: [] }),
-  hostFile: () => ({ path: '/etc/hosts', text: '' }),
-})
-controller.start()
+const lab = await startControllerLab()
+const { controller, dir } = lab
 const { network } = await controller.createNetwork({ name: 'front', driver: 'bridge' })
 
 const samples = new Map<string, number[]>()
@@ -98,18 +60,8 @@ for (let i = 0; i < rounds; i++) {
 }
 
 const request = (i: number): SandboxRequest => ({
-  containerId: `${i}`.padStart(64, '0'),
-  containerName: `c${i}`,
-  hostname: `c${i}`,
-  domainname: '',
-  mode: 'private',
-  endpoints: [{ network: 'front', settings: {} }],
+  ...lab.request(i, 'front'),
   ports: [{ proto: 'tcp', containerPort: 80, hostIp: '', hostPort: 20_000 + i, hostPortEnd: 20_000 + i }],
-  exposed: [],
-  extraHosts: [],
-  dns: { servers: [], search: [], options: [] },
-  legacyLinks: [],
-  filesDir: `${dir}/files/${i}`,
 })
 const whole: number[] = []
 const gone: number[] = []
@@ -143,8 +95,5 @@ console.log(
   `\nattachment proper (pair + inside): ${attach.toFixed(2)} ms; ${raw === undefined ? 'no C compiler to compare with' : `raw netlink in C: ${raw} ms: ${(attach / Number(raw)).toFixed(1)}x`}`,
 )
 
-await controller.removeEverything()
-await dns.close()
-await store.close()
-rmSync(dir, { recursive: true, force: true })
+await lab.close()
 process.exit(0)
