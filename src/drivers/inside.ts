@@ -23,9 +23,10 @@ export function insideOf(network: Network, endpoint: EndpointFacts): WantedInsid
   return { ifname, addresses, sysctls: [disable6, ...endpoint.sysctls], routes: [] }
 }
 
-/** An address with its subnet's length, and the broadcast address that programs ask for (SIOCGIFBRDADDR). */
+/** An address of a subnet on a device, with the subnet's length and broadcast address. */
 export function addressOn(dev: string, subnet: Cidr, ip: Ip): Address {
   const { length } = splitPrefix(subnet)
+  // programs that ask an interface for its broadcast address (SIOCGIFBRDADDR) get it only when it is set here
   const broadcast = familyOf(ip) === 4 && length < 31 ? { broadcast: ipFromBigInt(4, cidrRange(subnet).last) } : {}
   return { dev, address: ipPrefixOf(ip, length), noDad: ip.includes(':'), scope: 'global', ...broadcast }
 }

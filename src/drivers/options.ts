@@ -59,6 +59,13 @@ export function intOption(options: Options, label: string, fallback: number): nu
   return Number(value)
 }
 
+/** Bytes, 0 = the kernel's or the parent's. */
+export function mtuOption(options: Options): number {
+  const mtu = intOption(options, OPTION.mtu, 0)
+  if (mtu < 0 || (mtu > 0 && mtu < 68) || mtu > 65535) throw new NetError('invalid', `invalid MTU number: ${mtu}`)
+  return mtu
+}
+
 export function ipOption(options: Options, label: string, family?: 4 | 6): Ip | undefined {
   const value = options[label]
   if (value === undefined || value === '') return undefined

@@ -2,21 +2,12 @@
  * The bridge driver: one Linux bridge per network, one veth pair per endpoint whose container end is born in the sandbox.
  * Isolation, NAT and published ports are elements of the firewall's sets; `icc=false` is bridge-port isolation.
  */
-import {
-  type Cidr,
-  cidrOverlaps,
-  cidrRange,
-  familyOf,
-  type Ip,
-  ipFromBigInt,
-  ipPrefixOf,
-  type Mac,
-  splitPrefix,
-} from '../../base/address.ts'
+import { cidrOverlaps, type Ip, type Mac, splitPrefix } from '../../base/address.ts'
 import { NetError } from '../../base/errors.ts'
 import type { Address } from '../../model/kernel-state.ts'
 import type { Network } from '../../model/network.ts'
 import type { WantedLink, WantedSysctl } from '../../plan/wanted.ts'
+import { addressOn, insideOf } from '../inside.ts'
 import { type Driver, type EndpointFacts, type EndpointWanted, type NetworkDraft, type NetworkWanted, poolOf } from '../types.ts'
 import { type BridgeConfig, parseBridgeConfig } from './config.ts'
 
@@ -26,13 +17,6 @@ export const ALIAS_PREFIX = 'causeway:'
 function gatewayOf(network: Network): { ipv4: Ip | ''; ipv6: Ip | '' } {
   if (network.internal) return { ipv4: '', ipv6: '' }
   return { ipv4: poolOf(network, 4)?.gateway ?? '', ipv6: poolOf(network, 6)?.gateway ?? '' }
-}
-
-function addressOn(dev: string, subnet: Cidr, ip: Ip): Address {
-  const { length } = splitPrefix(subnet)
-  // programs that ask an interface for its broadcast address (SIOCGIFBRDADDR) get it only when it is set here
-  const broadcast = familyOf(ip) === 4 && length < 31 ? { broadcast: ipFromBigInt(4, cidrRange(subnet).last) } : {}
-  return { dev, address: ipPrefixOf(ip, length), noDad: ip.includes(':'), scope: 'global', ...broadcast }
 }
 
 /** The same bridge keeps its MAC over restarts: made from the network's id, unicast and locally administered. */
@@ -151,16 +135,6 @@ export const bridgeDriver: Driver = {
     const mtu = config.mtu > 0 ? { mtu: config.mtu } : {}
     const alias = `${ALIAS_PREFIX}endpoint:${endpoint.id}`
     const mac = endpoint.mac === '' ? {} : { mac: endpoint.mac }
-    const addresses: Address[] = []
-    for (const [family, ip] of [
-      [4, endpoint.ipv4],
-      [6, endpoint.ipv6],
-    ] as const) {
-      const pool = poolOf(network, family)
-      if (ip !== '' && pool !== undefined) addresses.push(addressOn(endpoint.ifname, pool.subnet, ip))
-    }
-    for (const ip of endpoint.linkLocalIps)
-      addresses.push({ dev: endpoint.ifname, address: ipPrefixOf(ip, ip.includes(':') ? 64 : 16), scope: 'link', noDad: ip.includes(':') })
     const ips = [endpoint.ipv4, endpoint.ipv6, ...endpoint.linkLocalIps].filter((ip): ip is Ip => ip !== '')
     return {
       plug: {
@@ -182,19 +156,7 @@ export const bridgeDriver: Driver = {
           sysctls: [],
         },
       },
-      inside: {
-        ifname: endpoint.ifname,
-        addresses,
-        sysctls: [
-          {
-            path: `net/ipv6/conf/${endpoint.ifname}/disable_ipv6`,
-            value: endpoint.ipv6 === '' ? '1' : '0',
-            optional: endpoint.ipv6 === '',
-          },
-          ...endpoint.sysctls,
-        ],
-        routes: [],
-      },
+      inside: insideOf(network, endpoint),
       firewall: { hostIf: endpoint.hostIfname, bridge: config.bridge, mac: endpoint.mac as Mac, ips, guard: config.sourceGuard },
     }
   },

@@ -1,7 +1,7 @@
 /** The bridge driver's options, parsed and checked. */
 import type { Ip } from '../../base/address.ts'
 import { NetError } from '../../base/errors.ts'
-import { advertiseOptions, boolOption, intOption, ipOption, OPTION, type Options } from '../options.ts'
+import { advertiseOptions, boolOption, ipOption, mtuOption, OPTION, type Options } from '../options.ts'
 
 export type GatewayMode = 'nat' | 'nat-unprotected' | 'routed' | 'isolated'
 const GATEWAY_MODES: readonly string[] = ['nat', 'nat-unprotected', 'routed', 'isolated']
@@ -52,8 +52,7 @@ export function parseBridgeConfig({ id, internal, options }: Subject): BridgeCon
 
 function parse(network: Subject): BridgeConfig {
   const { options, internal } = network
-  const mtu = intOption(options, OPTION.mtu, 0)
-  if (mtu < 0 || (mtu > 0 && mtu < 68) || mtu > 65535) throw new NetError('invalid', `invalid MTU number: ${mtu}`)
+  const mtu = mtuOption(options)
   const bridge = options[OPTION.bridgeName] || `br-${network.id.slice(0, 12)}`
   if (bridge.length > 15 || !/^[^\s/:]+$/.test(bridge) || bridge === '.' || bridge === '..')
     throw new NetError('invalid', `invalid bridge name "${bridge}": it must have 1 to 15 characters without blanks, "/" or ":"`)

@@ -7,7 +7,7 @@ import type { LinkSpec } from '../../model/kernel-state.ts'
 import type { Network } from '../../model/network.ts'
 import { insideOf } from '../inside.ts'
 import { checkParent, type Parent, parentOf, parentWanted } from '../macvlan/parent.ts'
-import { advertiseOptions, intOption, OPTION, type Options } from '../options.ts'
+import { advertiseOptions, mtuOption, type Options } from '../options.ts'
 import { type Driver, type EndpointFacts, gatewaysOf } from '../types.ts'
 
 const MODES = ['l2', 'l3', 'l3s'] as const
@@ -33,8 +33,7 @@ export function parseIpvlanConfig(network: { id: string; options: Options }): Ip
   if (flag === undefined)
     throw new NetError('internal', `requested ipvlan flag '${askedFlag}' is not valid, 'bridge' is the ipvlan driver default`)
   advertiseOptions(options)
-  const mtu = intOption(options, OPTION.mtu, 0)
-  if (mtu < 0 || (mtu > 0 && mtu < 68) || mtu > 65535) throw new NetError('invalid', `invalid MTU number: ${mtu}`)
+  const mtu = mtuOption(options)
   return { parent: parentOf(network, 'ipvlan', 'di'), mode, flag, mtu }
 }
 

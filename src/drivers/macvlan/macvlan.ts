@@ -7,7 +7,7 @@ import { NetError } from '../../base/errors.ts'
 import type { LinkSpec } from '../../model/kernel-state.ts'
 import type { Network } from '../../model/network.ts'
 import { insideOf } from '../inside.ts'
-import { advertiseOptions, boolOption, intOption, OPTION, type Options } from '../options.ts'
+import { advertiseOptions, boolOption, mtuOption, OPTION, type Options } from '../options.ts'
 import { type Driver, type EndpointFacts, gatewaysOf } from '../types.ts'
 import { checkShim, shimLink, shimWithMembers } from './host-shim.ts'
 import { checkParent, type Parent, parentOf, parentWanted } from './parent.ts'
@@ -36,8 +36,7 @@ export function parseMacvlanConfig(network: { id: string; options: Options }): M
   if (hostAccess && mode !== 'bridge')
     throw new NetError('invalid', `${OPTION.macvlanHost}=true needs macvlan_mode bridge: in mode ${mode} the kernel keeps interfaces apart`)
   advertiseOptions(options)
-  const mtu = intOption(options, OPTION.mtu, 0)
-  if (mtu < 0 || (mtu > 0 && mtu < 68) || mtu > 65535) throw new NetError('invalid', `invalid MTU number: ${mtu}`)
+  const mtu = mtuOption(options)
   return { parent, mode, mtu, hostAccess }
 }
 

@@ -2,7 +2,7 @@
 
 import type { Ip } from '../../base/address.ts'
 import { NetError } from '../../base/errors.ts'
-import { advertiseOptions, boolOption, intOption, ipOption, OPTION, type Options } from '../options.ts'
+import { advertiseOptions, boolOption, intOption, ipOption, mtuOption, OPTION, type Options } from '../options.ts'
 
 export const OVS_OPTION = {
   bridge: 'ovs.bridge',
@@ -50,8 +50,7 @@ export function parseOvsConfig(network: { readonly id: string; readonly internal
   const datapath = options[OVS_OPTION.datapath] ?? ''
   if (datapath !== '' && datapath !== 'system' && datapath !== 'netdev')
     throw new NetError('invalid', `unknown ${OVS_OPTION.datapath} "${datapath}": expected system (the kernel's) or netdev (in user space)`)
-  const mtu = intOption(options, OPTION.mtu, 0)
-  if (mtu < 0 || (mtu > 0 && mtu < 68) || mtu > 65535) throw new NetError('invalid', `invalid MTU number: ${mtu}`)
+  const mtu = mtuOption(options)
   advertiseOptions(options)
   return {
     bridge,
