@@ -56,9 +56,11 @@ export class SplitWriter {
     if (this.#failure !== undefined) throw this.#failure
   }
 
-  destroy(): void {
+  /** Gives up. When it returns the file is closed: one still being opened would come to be after its directory was emptied. */
+  async destroy(): Promise<void> {
     this.#gzip.destroy()
     this.#file.destroy()
+    if (!this.#file.closed) await new Promise((resolve) => this.#file.once('close', resolve))
   }
 
   #flush(): void {

@@ -207,7 +207,7 @@ export class LayerStore {
       await split.finish()
       return { diffId: `sha256:${hash.digest('hex')}`, size, tarSize, moves }
     } catch (error) {
-      split.destroy()
+      await split.destroy()
       await reader.cancel()
       throw error
     } finally {
