@@ -93,6 +93,44 @@ test('IPv6: another’s address, and a neighbour advertisement for it', async ()
   assert.match(got, /fd01::3 > ff02::1: .*neighbor advertisement, tgt is fd01::3/)
 })
 
+test('IPv6 link-local: another’s address made from a MAC, an advertisement for it, a router’s words; the own one passes', async () => {
+  /** ICMPv6 with a hop limit of 255 under any source, from the thief's own MAC to all nodes. */
+  const send = (source: string, message: string, head = '') =>
+    `python3 -c 'import socket, struct
+s, d = socket.inet_pton(10, "${source}"), socket.inet_pton(10, "ff02::1")
+m = ${message}
+def total(b): return sum(struct.unpack("!%dH" % (len(b) // 2), b))
+t = total(s + d + struct.pack("!II", len(m), 58) + m)
+while t >> 16: t = (t & 0xffff) + (t >> 16)
+m = m[:2] + struct.pack("!H", ~t & 0xffff) + m[4:]
+k = socket.socket(socket.AF_PACKET, socket.SOCK_RAW); k.bind(("eth0", 0))
+f = bytes.fromhex("333300000001${MAC.thief}${head}86dd60000000") + struct.pack("!HBB", len(m), 58, 255) + s + d + m
+for _ in range(3): k.send(f)'`
+  const echo = 'bytes([128,0,0,0,0,1,0,1]) + bytes(8)'
+  const advert = (target: string) => `bytes([136,0,0,0,0x20,0,0,0]) + socket.inet_pton(10, "${target}") + bytes.fromhex("0201${MAC.thief}")`
+  const router = 'bytes([134,0,0,0,64,0,7,8]) + bytes(8)'
+  const redirect = 'bytes([137,0,0,0,0,0,0,0]) + socket.inet_pton(10, "fd01::9") + socket.inet_pton(10, "fd01::3")'
+  const own = 'fe80::42:aff:fe00:3'
+  const gateway = /inet6 (fe80:\S+)\//.exec((await lab.inside(0, 'ip -6 addr show dev br0')).out)?.[1]
+  assert.ok(gateway !== undefined)
+  const others = ['fe80::42:aff:fe00:2', 'fe80::42:aff:fe00:4', gateway]
+  const stolen = [
+    ...others.map((source) => send(source, echo)),
+    ...others.map((target) => send(own, advert(target))),
+    send(own, router),
+    send(own, redirect),
+    send('fd01::2', echo, '81000000'),
+  ]
+  const filter = 'icmp6 and ether src 02:42:0a:00:00:03 and dst ff02::1'
+  assert.match(
+    await first(victim, `(${filter}) or (vlan and ether src 02:42:0a:00:00:03)`, thief, ...stolen, send(own, advert(own))),
+    /fe80::42:aff:fe00:3 > ff02::1: .*neighbor advertisement, tgt is fe80::42:aff:fe00:3/,
+  )
+  assert.match(await first(victim, filter, thief, send('fe80::abcd', echo)), /fe80::abcd > ff02::1: .*echo request/)
+  assert.ok(await pings(thief, 'fe80::42:aff:fe00:2%eth0'))
+  assert.ok(await pings(victim, 'fe80::42:aff:fe00:3%eth0'))
+})
+
 test('who comes later is known from its first packet on, who goes is forgotten', async () => {
   const late = await lab.add(0, '10.0.0.5', 'fd01::5')
   assert.ok(await pings(late, far.ip))
