@@ -119,7 +119,7 @@ for _ in range(3): k.send(f)'`
     ...others.map((target) => send(own, advert(target))),
     send(own, router),
     send(own, redirect),
-    send('fd01::2', echo, '81000000'),
+    send(own, router, '81000000'),
   ]
   const filter = 'icmp6 and ether src 02:42:0a:00:00:03 and dst ff02::1'
   assert.match(
