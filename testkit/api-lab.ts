@@ -9,7 +9,11 @@ import type { ApiOptions, ApiServer } from '../src/api/server.ts'
 import { createApiServer } from '../src/api/server.ts'
 import { systemClock } from '../src/base/clock.ts'
 import type { Logger } from '../src/base/ports.ts'
-import { MemoryContainers, MemoryController, MemoryEvents, MemoryImages, MemoryVolumes } from './memory-engine.ts'
+import { MemoryContainers } from './memory-engine/containers.ts'
+import { MemoryController } from './memory-engine/controller.ts'
+import { MemoryEvents } from './memory-engine/events.ts'
+import { MemoryImages } from './memory-engine/images.ts'
+import { MemoryVolumes } from './memory-engine/volumes.ts'
 
 export interface Reply {
   readonly status: number

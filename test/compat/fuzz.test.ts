@@ -14,7 +14,8 @@ import type { ApiOptions } from '../../src/api/types.ts'
 import { type FuzzRequest, fuzzer } from '../../testkit/api-fuzz.ts'
 import { startEngineLab } from '../../testkit/engine-lab.ts'
 import { isolate } from '../../testkit/isolated.ts'
-import { MemoryController, MemoryEvents } from '../../testkit/memory-engine.ts'
+import { MemoryController } from '../../testkit/memory-engine/controller.ts'
+import { MemoryEvents } from '../../testkit/memory-engine/events.ts'
 
 const REQUESTS = Number(process.env['CAUSEWAY_FUZZ_REQUESTS'] ?? 20_000)
 const SEED = Number(process.env['CAUSEWAY_FUZZ_SEED'] ?? 1)
