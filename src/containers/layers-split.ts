@@ -60,7 +60,7 @@ export class SplitWriter {
   async destroy(): Promise<void> {
     this.#gzip.destroy()
     this.#file.destroy()
-    if (!this.#file.closed) await new Promise((resolve) => this.#file.once('close', resolve))
+    if (!this.#file.closed) await new Promise<void>((resolve) => this.#file.once('close', () => resolve()))
   }
 
   #flush(): void {
