@@ -11,12 +11,14 @@ import type { ContainerNetwork } from './network.ts'
 import type { ContainerRecord } from './record.ts'
 import type { Entry, Registry } from './registry.ts'
 import { restartPolicyOf, startsWithEngine } from './restart.ts'
-import { ZERO_TIME } from './time.ts'
+import type { Runtimes } from './runtimes.ts'
+import { byTime, ZERO_TIME } from './time.ts'
 
 export interface RestoreParts {
   readonly deps: ContainerDeps
   readonly registry: Registry
   readonly monitor: Monitor
+  readonly runtimes: Runtimes
   readonly network: ContainerNetwork
   readonly lifecycle: Lifecycle
   readonly newEntry: (record: ContainerRecord) => Entry
@@ -75,7 +77,7 @@ export class Restorer {
 
   /** Starts, in order of creation, what its policy wants. Targets of links come first. */
   async startPending(): Promise<void> {
-    const pending = this.#pending.sort((a, b) => (a.record.created < b.record.created ? -1 : 1))
+    const pending = this.#pending.sort((a, b) => byTime(a.record.created, b.record.created))
     this.#pending = []
     const started = new Set<Entry>()
     const start = async (entry: Entry): Promise<void> => {
@@ -94,15 +96,15 @@ export class Restorer {
 
   /** Removes bundles, processes, layers and folders that belong to no container, or to one that does not run. */
   async #sweep(): Promise<void> {
-    const { deps, registry, monitor, lifecycle } = this.#p
+    const { deps, registry, monitor, runtimes, lifecycle } = this.#p
     const names = (dir: string) => (existsSync(dir) ? readdirSync(dir) : [])
     const isLive = (id: string) => registry.find(id)?.record.live !== undefined
-    const { runtimeRoot } = lifecycle.paths('')
-    const half = new Set([...names(`${deps.run}/bundles`), ...monitor.known(runtimeRoot)].filter((id) => !isLive(id)))
+    const known = new Map(runtimes.known().map(({ id, runtime }) => [id, runtime]))
+    const half = new Set([...names(`${deps.run}/bundles`), ...known.keys()].filter((id) => !isLive(id)))
     for (const id of half) {
       const entry = registry.find(id)
       if (entry !== undefined) await lifecycle.discard(entry)
-      else await monitor.delete(id, runtimeRoot)
+      else await monitor.delete(id, known.get(id) ?? runtimes.default)
       rmSync(`${deps.run}/bundles/${id}`, { recursive: true, force: true })
       deps.log.info('removed a half-started container', { container: id })
     }

@@ -19,7 +19,7 @@ import { Lifecycle } from './lifecycle.ts'
 import { limitsOf, mergeUpdate } from './limits.ts'
 import { type LogPosition, logEnd } from './log-files.ts'
 import { readLog } from './logs.ts'
-import { findPrograms, Monitor, writeWindowSize } from './monitor.ts'
+import { findMonitor, Monitor, writeWindowSize } from './monitor.ts'
 import { checkName } from './names.ts'
 import { ContainerNetwork, filesIn } from './network.ts'
 import { orderedEndpoints } from './network-plan.ts'
@@ -27,10 +27,12 @@ import { type ContainerRecord, containerDir, isRunning, logPathOf, snapshot } fr
 import { Entry, Registry } from './registry.ts'
 import { Restorer } from './restore.ts'
 import type { RootfsChange } from './rootfs-types.ts'
+import { Runtimes } from './runtimes.ts'
 import { parseSignal, SIGKILL, SIGTERM } from './signals.ts'
 import { cgroupPathOf } from './spec.ts'
 import { processTable, statsJson } from './stats.ts'
 import { StreamHub } from './stream-hub.ts'
+import { byTime } from './time.ts'
 import type {
   AttachOptions,
   AttachSession,
@@ -53,6 +55,7 @@ export class Containers implements ContainerService {
   readonly #deps: ContainerDeps
   readonly #registry: Registry
   readonly #monitor: Monitor
+  readonly #runtimes: Runtimes
   readonly #cgroups: Cgroups
   readonly #network: ContainerNetwork
   readonly #connections: Connections
@@ -64,12 +67,21 @@ export class Containers implements ContainerService {
   constructor(deps: ContainerDeps) {
     this.#deps = deps
     this.#registry = new Registry(deps.store, (id, endpoints) => deps.controller.declareAddresses(id, orderedEndpoints('', endpoints)))
-    this.#monitor = new Monitor(findPrograms(deps.runtime))
+    this.#runtimes = deps.runtimes ?? new Runtimes({ run: deps.run })
+    this.#monitor = new Monitor(findMonitor(this.#runtimes.default))
     this.#cgroups = openCgroups()
     this.#network = new ContainerNetwork(deps, this.#registry)
     this.#connections = new Connections(deps.controller, this.#registry)
     const emit = (entry: Entry, action: string, attributes: Readonly<Record<string, string>> = {}) => this.#emit(entry, action, attributes)
-    const parts = { deps, registry: this.#registry, monitor: this.#monitor, cgroups: this.#cgroups, network: this.#network, emit }
+    const parts = {
+      deps,
+      registry: this.#registry,
+      monitor: this.#monitor,
+      runtimes: this.#runtimes,
+      cgroups: this.#cgroups,
+      network: this.#network,
+      emit,
+    }
     this.#execs = new Execs(parts)
     this.#lifecycle = new Lifecycle({
       ...parts,
@@ -124,7 +136,9 @@ export class Containers implements ContainerService {
   }
 
   async create(request: CreateRequest): Promise<{ id: string; warnings: string[] }> {
-    const { entry, warnings } = await createContainer(request, this.#deps, this.#registry, (record) => this.#newEntry(record))
+    const { entry, warnings } = await createContainer(request, { ...this.#deps, runtimes: this.#runtimes }, this.#registry, (record) =>
+      this.#newEntry(record),
+    )
     this.#emit(entry, 'create')
     return { id: entry.record.id, warnings }
   }
@@ -308,7 +322,8 @@ export class Containers implements ContainerService {
     return this.#registry
       .all()
       .map((entry) => this.#snapshot(entry))
-      .sort((a, b) => (a.created < b.created ? 1 : a.created > b.created ? -1 : 0))
+      .reverse() // of two made in the same millisecond the later one comes first
+      .sort((a, b) => byTime(b.created, a.created))
   }
 
   get(ref: string): Container {

@@ -14,3 +14,8 @@ export function secondsOf(text: string): number {
   if (!match) return Number.NaN
   return Date.parse(`${match[1]}${match[3]}`) / 1000 + Number(`0${match[2] ?? ''}`)
 }
+
+/** Order of RFC3339 times, oldest first. Their texts do not sort: a fraction is written without its zeros, and "Z" comes after the digits. */
+export function byTime(a: string, b: string): number {
+  return Date.parse(a) - Date.parse(b)
+}

@@ -180,13 +180,15 @@ async function settled(like: Holding | undefined): Promise<Holding> {
 test(`${REQUESTS} random requests: no crash, no unexpected error, nothing held afterwards`, { timeout: 220_000 }, async () => {
   const pid = lab.pid()
   const held: Holding[] = []
+  const unseen = [...endpoints] // every one at least once, whatever chance says
   for (let round = 0; round < ROUNDS; round++) {
     let left = REQUESTS / ROUNDS
     const worker = async (): Promise<void> => {
       while (left-- > 0) {
         if (left % 40 === 0) await furnish()
-        const endpoint = fuzz.pick(fuzz.random(20) === 0 ? endpoints : served)
-        const next = fuzz.random(4) === 0 ? fuzz.request() : fuzz.requestFor(endpoint, ids)
+        const due = unseen.pop()
+        const endpoint = due ?? fuzz.pick(fuzz.random(20) === 0 ? endpoints : served)
+        const next = due === undefined && fuzz.random(4) === 0 ? fuzz.request() : fuzz.requestFor(endpoint, ids)
         reached.add(`${endpoint.method} ${endpoint.path}`)
         if (fuzz.random(20) === 0) await sendBroken(next)
         else await send(next)
