@@ -4,13 +4,12 @@
  */
 import type { Cidr, Ip } from '../base/address.ts'
 import { messageOf, NetError } from '../base/errors.ts'
-import type { Clock, Logger } from '../base/ports.ts'
+import type { Clock, Logger, Rng } from '../base/ports.ts'
 import type { HostTable } from './host-table.ts'
 import { CLUSTER_KEY } from './keys.ts'
+import { Pauses } from './pauses.ts'
 import type { Check, ClusterStore, Lease, Version } from './store/types.ts'
 
-const FIRST_PAUSE_MS = 250
-const LONGEST_PAUSE_MS = 15_000
 /** Somebody waits for the answer meanwhile. */
 const REJOIN_MS = 5_000
 
@@ -24,6 +23,7 @@ export interface MembershipOptions {
   readonly store: ClusterStore
   readonly hosts: HostTable
   readonly clock: Clock
+  readonly rng: Rng
   readonly log: Logger
   readonly hostId: string
   readonly hostName: string
@@ -43,6 +43,8 @@ export class Membership {
   readonly #o: MembershipOptions
   readonly #started: number
   readonly #stopping = new AbortController()
+  readonly #pauses: Pauses
+  readonly #offStatus: () => void
   #lease: Lease | undefined
   #version: Version | undefined
   #joining: Promise<void> | undefined
@@ -54,6 +56,12 @@ export class Membership {
   constructor(options: MembershipOptions) {
     this.#o = options
     this.#started = options.clock.now()
+    const { clock, rng, hosts, store } = options
+    this.#pauses = new Pauses({ clock, rng, hosts: () => hosts.list().length })
+    // a pause that has grown while the store was away does not keep this host out when it is back
+    this.#offStatus = store.onStatus(({ state }) => {
+      if (state === 'up') this.#pauses.end()
+    })
   }
 
   /** Part of each transaction that claims something: fails once this host was evicted, so that what was freed is not used again unseen. */
@@ -140,13 +148,15 @@ export class Membership {
   /** Leaves: the host is down at once instead of when the lease would have ended. What it holds stays its own. */
   async close(): Promise<void> {
     this.#stopping.abort(new NetError('unavailable', 'the engine is stopping'))
+    this.#offStatus()
     await this.#joining?.catch(() => {})
     await this.#lease?.revoke()
   }
 
   async #joinUntilDone(): Promise<void> {
     const { signal } = this.#stopping
-    for (let pause = FIRST_PAUSE_MS; !signal.aborted; pause = Math.min(pause * 2, LONGEST_PAUSE_MS)) {
+    this.#pauses.reset()
+    while (!signal.aborted) {
       try {
         await this.#joinOnce()
         if (signal.aborted) return
@@ -156,7 +166,7 @@ export class Membership {
       } catch (error) {
         this.#o.log.warn('cannot join the cluster yet', { error: messageOf(error) })
       }
-      await this.#o.clock.sleep(pause, signal).catch(() => {})
+      await this.#pauses.wait(signal)
     }
   }
 

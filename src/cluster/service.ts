@@ -125,6 +125,7 @@ export class ClusterService {
       store,
       hosts: mirror.hostTable,
       clock,
+      rng,
       log,
       hostId,
       hostName: options.hostName,
@@ -159,6 +160,7 @@ export class ClusterService {
       endpoints,
       networks,
       clock,
+      rng,
       log,
       onConflict: (conflict) => this.#conflict(conflict),
     })

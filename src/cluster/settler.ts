@@ -3,17 +3,16 @@
  * again what the store has lost, and says what somebody else has got meanwhile. Safe to run at any time and as often as anybody asks.
  */
 import { messageOf } from '../base/errors.ts'
-import type { Clock, Logger } from '../base/ports.ts'
+import type { Clock, Logger, Rng } from '../base/ports.ts'
 import type { Claims } from './claims.ts'
 import type { Conflict, EndpointClaims } from './endpoint-claims.ts'
 import { CLUSTER_KEY } from './keys.ts'
 import type { Membership } from './membership.ts'
 import type { Mirror } from './mirror.ts'
 import type { NetworkClaims } from './network-claims.ts'
+import { Pauses } from './pauses.ts'
 import type { ClusterStore } from './store/types.ts'
 
-const FIRST_PAUSE_MS = 250
-const LONGEST_PAUSE_MS = 15_000
 /** Networks that the store has lost and that another host created are waited for so long. */
 const GRACE_MS = 60_000
 
@@ -25,6 +24,7 @@ export interface SettlerOptions {
   readonly endpoints: EndpointClaims
   readonly networks: NetworkClaims
   readonly clock: Clock
+  readonly rng: Rng
   readonly log: Logger
   readonly onConflict: (conflict: Conflict) => void
 }
@@ -32,6 +32,7 @@ export interface SettlerOptions {
 export class Settler {
   readonly #o: SettlerOptions
   readonly #stopping = new AbortController()
+  readonly #pauses: Pauses
   #running: Promise<void> | undefined
   #isWanted = false
   #checkOwned = true
@@ -39,6 +40,8 @@ export class Settler {
 
   constructor(options: SettlerOptions) {
     this.#o = options
+    const { clock, rng, mirror } = options
+    this.#pauses = new Pauses({ clock, rng, hosts: () => mirror.hosts().length })
   }
 
   /** Something may not be as it should be. */
@@ -53,6 +56,7 @@ export class Settler {
   /** The host has joined: what the store says that it owns is compared too. */
   joined(): void {
     this.#checkOwned = true
+    this.#pauses.end()
     this.kick()
   }
 
@@ -63,21 +67,21 @@ export class Settler {
   }
 
   async #run(): Promise<void> {
-    const { clock, log } = this.#o
+    const { log } = this.#o
     const { signal } = this.#stopping
     await Promise.resolve() // whoever kicks is in the middle of a change
-    for (let pause = FIRST_PAUSE_MS; this.#isWanted && !signal.aborted; ) {
+    this.#pauses.reset()
+    while (this.#isWanted && !signal.aborted) {
       this.#isWanted = false
       if (!this.#o.membership.isJoined) return // joining kicks again
       try {
         await this.#settle()
-        pause = FIRST_PAUSE_MS
+        this.#pauses.reset()
       } catch (error) {
         if (signal.aborted) return
         log.warn('what this host holds is not settled with the cluster store yet', { error: messageOf(error) })
         this.#isWanted = true
-        await clock.sleep(pause, signal).catch(() => {})
-        pause = Math.min(pause * 2, LONGEST_PAUSE_MS)
+        await this.#pauses.wait(signal)
       }
     }
   }

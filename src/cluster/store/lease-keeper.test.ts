@@ -1,40 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { type Clock, silentLogger } from '../../base/ports.ts'
+import { movedClock } from '../../../testkit/moved-clock.ts'
+import { silentLogger } from '../../base/ports.ts'
 import { LeaseKeeper } from './lease-keeper.ts'
-
-/** A clock that a test moves on; everything that is due runs, and what follows from it. */
-function movedClock() {
-  let now = 0
-  const timers = new Set<{ at: number; fn: () => void }>()
-  const clock: Clock = {
-    now: () => now,
-    sleep: (ms) => new Promise((resolve) => void clock.after(ms, resolve)),
-    after(ms, fn) {
-      const timer = { at: now + ms, fn }
-      timers.add(timer)
-      return () => timers.delete(timer)
-    },
-  }
-  const settle = () => new Promise((resolve) => setImmediate(resolve))
-  return {
-    clock,
-    timers,
-    async move(ms: number) {
-      const end = now + ms
-      await settle()
-      for (;;) {
-        const next = [...timers].sort((a, b) => a.at - b.at)[0]
-        if (next === undefined || next.at > end) break
-        now = next.at
-        timers.delete(next)
-        next.fn()
-        await settle()
-      }
-      now = end
-    },
-  }
-}
 
 function lab(answer: () => boolean) {
   const time = movedClock()
