@@ -1,9 +1,10 @@
 /** Image, root file system and volume services in a scratch directory, and tar archives good and hostile. */
 import { execFileSync } from 'node:child_process'
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { createReadStream, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
+import { after } from 'node:test'
 import { systemClock } from '../../src/base/clock.ts'
 import { systemRng } from '../../src/base/rng.ts'
 import { encodeHeader, paddingOf, TAR_END, type TarHeader } from '../../src/containers/archive-tar.ts'
@@ -31,6 +32,25 @@ export function scratch(): string {
   return path
 }
 
+/** Progress that nobody reads. */
+export const silent = (): void => {}
+
+/** The digest that sha256sum, not the code under test, gives a file. */
+export const sha256 = (file: string): string => execFileSync('sha256sum', [file], { encoding: 'utf8' }).slice(0, 64)
+
+/** `openLab` for a test file: everything is unmounted and removed after its last test. */
+export function labsOfThisFile(): typeof openLab {
+  const labs: Lab[] = []
+  after(() => {
+    for (const each of labs) closeLab(each)
+  })
+  return (...args) => {
+    const made = openLab(...args)
+    labs.push(made)
+    return made
+  }
+}
+
 /** The services as the daemon wires them. Opening the same root and store again is a restart of the engine. */
 export function openLab(
   root = scratch(),
@@ -51,7 +71,7 @@ export function openLab(
   }
 }
 
-export function closeLab(lab: Lab): void {
+function closeLab(lab: Lab): void {
   const mounts = mountsBelow(lab.root)
   for (const path of mounts.reverse()) execFileSync('umount', ['-l', path])
   rmSync(lab.root, { recursive: true, force: true })
@@ -106,3 +126,39 @@ export function openFiles(): number {
 export function readText(path: string): string {
   return readFileSync(path, 'utf8')
 }
+
+/** A docker-archive of layers, as another tool would write it. */
+export function dockerArchive(at: string, layers: readonly Buffer[], config: object = {}, tags: readonly string[] = ['made:1']): string {
+  rmSync(at, { recursive: true, force: true })
+  mkdirSync(at, { recursive: true })
+  const diffIds = layers.map((layer, i) => {
+    writeFileSync(join(at, `${i}.tar`), layer)
+    return `sha256:${sha256(join(at, `${i}.tar`))}`
+  })
+  writeFileSync(
+    join(at, 'config.json'),
+    JSON.stringify({
+      architecture: 'amd64',
+      os: 'linux',
+      created: '2024-01-01T00:00:00Z',
+      rootfs: { type: 'layers', diff_ids: diffIds },
+      ...config,
+    }),
+  )
+  writeFileSync(
+    join(at, 'manifest.json'),
+    JSON.stringify([{ Config: 'config.json', RepoTags: tags, Layers: layers.map((_, i) => `${i}.tar`) }]),
+  )
+  sh(`cd ${at} && tar cf ../${at.split('/').at(-1)}.tar *`)
+  return `${at}.tar`
+}
+
+/** Loads an image of these layers; gives its id. */
+export async function loadLayers(to: Lab, layers: readonly Buffer[], tag = 'made:1'): Promise<string> {
+  await to.images.load(createReadStream(dockerArchive(join(to.root, 'archive'), layers, {}, [tag])), silent)
+  return to.images.get(tag).id
+}
+
+/** Entries of a tar, as `tarOf` takes them. */
+export const dir = (name: string, more: Partial<TarHeader> = {}): [TarHeader] => [{ name: `${name}/`, type: 'directory', ...more }]
+export const file = (name: string, body: string): [TarHeader, string] => [{ name, type: 'file' }, body]

@@ -7,19 +7,14 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { createReadStream, existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
-import { closeLab, collect, type Lab, openLab, scratch, sh, stream, tarOf } from './images-lab.ts'
+import { collect, labsOfThisFile, scratch, sh, stream, tarOf } from './images-lab.ts'
 
 const HOST = '127.0.0.1:5000'
 const REGISTRY = '/usr/bin/docker-registry'
 const skip = existsSync(REGISTRY) || process.env['CI'] === '1' ? false : 'needs the package docker-registry'
 
 const base = scratch()
-const labs: Lab[] = []
-function lab(...args: Parameters<typeof openLab>): Lab {
-  const made = openLab(...args)
-  labs.push(made)
-  return made
-}
+const lab = labsOfThisFile()
 
 let registry: ChildProcess | undefined
 before(async () => {
@@ -40,7 +35,6 @@ before(async () => {
 })
 after(() => {
   registry?.kill('SIGKILL')
-  for (const each of labs) closeLab(each)
   rmSync(base, { recursive: true, force: true })
 })
 

@@ -6,20 +6,12 @@ import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { after, test } from 'node:test'
+import { test } from 'node:test'
 import { populateVolume } from '../../src/containers/volumes-fill.ts'
 import { memoryStore } from '../../src/store/memory-store.ts'
-import { closeLab, type Lab, mountsBelow, openLab, readText, scratch, sh } from './images-lab.ts'
+import { labsOfThisFile, mountsBelow, readText, scratch, sh } from './images-lab.ts'
 
-const labs: Lab[] = []
-function lab(...args: Parameters<typeof openLab>): Lab {
-  const made = openLab(...args)
-  labs.push(made)
-  return made
-}
-after(() => {
-  for (const each of labs) closeLab(each)
-})
+const lab = labsOfThisFile()
 
 test('a named volume is made once, listed, measured and removed with its data', async () => {
   const events: string[] = []
