@@ -90,14 +90,14 @@ function chooseSubnet(family: Family, request: IpamPoolRequest, used: PoolsTaken
 }
 
 /** The cluster's own IPv6 range (RFC 4193: fd00::/8 and 40 bits of chance). */
-function clusterUla(clusterId: string): Cidr {
+export function clusterUla(clusterId: string): Cidr {
   const bytes = new Uint8Array(16)
   bytes[0] = 0xfd
   bytes.set(createHash('sha256').update(clusterId).digest().subarray(0, 5), 1)
   return cidrOf(ipFromBytes(bytes), 48)
 }
 
-function lowestFree(base: Cidr, size: number, walls: readonly Cidr[]): Cidr | undefined {
+export function lowestFree(base: Cidr, size: number, walls: readonly Cidr[]): Cidr | undefined {
   const { family, first, last } = cidrRange(base)
   if (size < splitPrefix(base).length) return undefined
   const step = 1n << BigInt(bitsOf(family) - size)
