@@ -251,6 +251,18 @@ export function storeConformance(name: string, lab: () => StoreLab): void {
     watch.close()
   })
 
+  it('a host may follow any number of prefixes and ask meanwhile', async (store) => {
+    const mirrors = Array.from({ length: 40 }, () => new Mirror())
+    mirrors.forEach((mirror, i) => void store.watch(`n/${i}/`, mirror))
+    await deadline('snapshots', () => mirrors.every((mirror) => mirror.resyncs === 1))
+    for (let i = 0; i < mirrors.length; i += 13) {
+      await put(store, `n/${i}/k`, 'heard')
+      await deadline(`watch ${i}`, () => mirrors[i]?.state.get(`n/${i}/k`) === 'heard')
+    }
+    assert.equal(store.counters().retries, 0)
+    assert.equal(store.status().state, 'up')
+  })
+
   it('a watcher that throws does not end its watch', async (store) => {
     const seen: string[] = []
     const watch = store.watch('', {

@@ -175,6 +175,27 @@ export function storeFaults(name: string, lab: () => FaultLab): void {
     }
   })
 
+  it('a store that was only silent is not read again: what was known of it still holds', async () => {
+    const store = lab().open('silent', {}, [member(0).endpoint])
+    const mirror = new Mirror()
+    store.watch('', mirror)
+    await put(store, 'a', '1')
+    const version = await put(store, 'b', '1')
+    await converges(store, mirror)
+    for (const one of lab().members) one.pause()
+    try {
+      await assert.rejects(put(store, 'c', '1'), isUnavailable)
+      assert.equal(store.status().state, 'down')
+    } finally {
+      for (const one of lab().members) one.resume()
+    }
+    await deadline('up again', () => store.status().state === 'up')
+    const result = await store.txn({ checks: [{ key: 'b', version }], puts: [{ key: 'b', value: '2' }] })
+    assert.ok(result.ok, 'the version from before still counts')
+    await converges(store, mirror)
+    assert.equal(mirror.resyncs, 1)
+  })
+
   it('restored from an older snapshot: everything is read again, old versions and leases count for nothing', async () => {
     const file = `/tmp/causeway-store-${process.pid}.snapshot`
     const store = lab().open('restored', { 'kv.patience': '20' })

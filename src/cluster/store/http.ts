@@ -16,12 +16,15 @@ export class StoreFault extends Error {
   readonly final: boolean
   /** The answer was larger than allowed. */
   readonly tooLarge: boolean
+  /** Somebody is there who does not answer in time: slow or stopped, but not known to be gone. */
+  readonly silent: boolean
 
-  constructor(message: string, marks: { sent?: boolean; final?: boolean; tooLarge?: boolean } = {}) {
+  constructor(message: string, marks: { sent?: boolean; final?: boolean; tooLarge?: boolean; silent?: boolean } = {}) {
     super(message)
     this.sent = marks.sent ?? false
     this.final = marks.final ?? false
     this.tooLarge = marks.tooLarge ?? false
+    this.silent = marks.silent ?? false
   }
 }
 
@@ -39,6 +42,8 @@ export interface HttpRequest {
   /** From the call to the last byte of the answer. */
   readonly timeoutMs: number
   readonly maxBytes?: number
+  /** Waits for what happens later (a watch): it must not take a connection away from questions that are answered at once. */
+  readonly isWatch?: boolean
 }
 
 export interface HttpAnswer {
@@ -53,6 +58,10 @@ export interface HttpStream {
 }
 
 const CONNECT_MS = 1500
+/** A timer that comes later than this was kept by us: what arrived meanwhile is read before it counts. */
+const LATE_MS = 250
+/** Connections to one member for questions. */
+const MAX_SOCKETS = 32
 const MAX_BYTES = 32 << 20
 /** Idle time after which the kernel begins to ask whether the other side is still there. */
 const TCP_KEEPALIVE_MS = 5000
@@ -172,22 +181,25 @@ export class StoreHttp {
       method: wanted.method,
       path: wanted.path,
       headers,
-      agent: this.#agentOf(member),
+      agent: this.#agentOf(member, wanted.isWatch === true),
     })
     destroy = () => void req.destroy()
     this.#running.add(endNow)
-    cancelTimer = this.#clock.after(timeoutMs, () => {
-      fail(new StoreFault(`no answer within ${timeoutMs} ms`, { sent: connected }))
+    let connecting = false
+    cancelTimer = this.#deadline(timeoutMs, () => {
+      fail(new StoreFault(`no answer within ${timeoutMs} ms`, { sent: connected, silent: !connecting }))
       req.destroy()
     })
     req.on('socket', (socket) => {
       const ready = () => {
         connected = true
+        connecting = false
         cancelConnect()
         socket.setKeepAlive(true, TCP_KEEPALIVE_MS)
       }
       if (!socket.connecting) return ready()
-      cancelConnect = this.#clock.after(Math.min(CONNECT_MS, timeoutMs), () => {
+      connecting = true
+      cancelConnect = this.#deadline(Math.min(CONNECT_MS, timeoutMs), () => {
         fail(new StoreFault(`no connection within ${Math.min(CONNECT_MS, timeoutMs)} ms`))
         req.destroy()
       })
@@ -216,6 +228,19 @@ export class StoreHttp {
     }
   }
 
+  /**
+   * Calls `fn` after `ms`. When this process had no processor for a while (or the machine slept), timers come before the answers that have
+   * long arrived: then it waits a little more.
+   */
+  #deadline(ms: number, fn: () => void): () => void {
+    const due = this.#clock.now() + ms
+    let cancel = this.#clock.after(ms, () => {
+      if (this.#clock.now() - due <= LATE_MS) return fn()
+      cancel = this.#clock.after(LATE_MS, fn)
+    })
+    return () => cancel()
+  }
+
   /** Idle connections to this member may be as dead as the one that failed: later requests make new ones. Running ones go on. */
   #distrust(member: StoreMember): void {
     const key = memberText(member)
@@ -226,11 +251,13 @@ export class StoreHttp {
     for (const sockets of Object.values(agent.freeSockets)) for (const socket of sockets ?? []) socket.destroy()
   }
 
-  #agentOf(member: StoreMember): Agent {
-    const key = memberText(member)
+  /** Watches have connections of their own, as many as there are: a host may follow any number of networks. */
+  #agentOf(member: StoreMember, isWatch: boolean): Agent {
+    const key = isWatch ? `${memberText(member)} watches` : memberText(member)
     const known = this.#agents.get(key)
     if (known !== undefined) return known
-    const options = { keepAlive: true, keepAliveMsecs: TCP_KEEPALIVE_MS, maxSockets: 32, maxFreeSockets: 4 }
+    const maxSockets = isWatch ? Number.POSITIVE_INFINITY : MAX_SOCKETS
+    const options = { keepAlive: true, keepAliveMsecs: TCP_KEEPALIVE_MS, maxSockets, maxFreeSockets: 4 }
     const agent = this.#tls === undefined ? new Agent(options) : new TlsAgent({ ...options, ...this.#tls })
     this.#agents.set(key, agent)
     return agent

@@ -14,6 +14,11 @@ export interface LeaseSteps {
 /** Pause after a renewal that could not be asked for. */
 const AGAIN_MS = 1000
 
+/** How long one renewal may take, when other questions have `timeoutMs`: a store under load keeps its leases when it may answer late. */
+export function renewalMs(seconds: number, timeoutMs: number): number {
+  return Math.max(timeoutMs, (seconds * 1000) / 6)
+}
+
 export class LeaseKeeper {
   readonly #clock: Clock
   readonly #logger: Logger

@@ -25,6 +25,11 @@ const ATTEMPT_MS = 2500
 /** The same while the store is known to be down: a change is refused soon. */
 const DOWN_ATTEMPT_MS = 1000
 const HEARTBEAT_MS = 5000
+/**
+ * A store that does not answer in time may be slow under its load. It counts as down when it stays silent for so long after a first
+ * attempt was given up, or when somebody has waited in vain for as long as the user wants.
+ */
+const SILENCE_MS = 2500
 const LONGEST_PAUSE_MS = 2000
 
 export class StoreMembers {
@@ -33,11 +38,17 @@ export class StoreMembers {
   readonly #abort = new AbortController()
   readonly #statusListeners = new Set<(status: StoreStatus) => void>()
   readonly #moveListeners = new Set<() => void>()
+  readonly #lostListeners = new Set<() => void>()
   readonly #counters = { reads: 0, writes: 0, background: 0, retries: 0 }
   #index: number
   #state: StoreState = 'connecting'
   #since: number
   #error = ''
+  /** When the first of the attempts that were given up since the last answer was; undefined: none was. */
+  #silentSince: number | undefined
+  /** Since the last answer nothing worse than silence has happened. */
+  #isOnlySilent = true
+  #returned = Number.NEGATIVE_INFINITY
 
   constructor(config: StoreConfig, ports: Ports) {
     this.#config = config
@@ -88,7 +99,7 @@ export class StoreMembers {
         this.failed(member, error)
         const round = Math.ceil(tried / this.#config.members.length)
         const roundEnds = tried % this.#config.members.length === 0
-        if (roundEnds && (error.final || clock.now() >= until)) throw this.#down(member, error)
+        if (roundEnds && (error.final || clock.now() >= until)) throw this.#giveUp(kind, member, error)
         this.#counters.retries++
         if (roundEnds) await clock.sleep(Math.min(50 * 2 ** round, 500, Math.max(until - clock.now(), 1)), this.signal).catch(() => {})
       }
@@ -98,13 +109,27 @@ export class StoreMembers {
   /** A member did not answer, or said that it cannot: later calls go to the next one. */
   failed(member: StoreMember, fault: StoreFault): void {
     this.#ports.logger.debug('the cluster store did not answer', { member: memberText(member), why: fault.message })
+    if (fault.silent) this.#silentSince ??= this.#ports.clock.now()
+    else if (this.#isOnlySilent) {
+      this.#isOnlySilent = false
+      if (this.#state === 'down') this.#tellLost()
+    }
     if (member !== this.current() || this.#config.members.length === 1) return
     this.#index = (this.#index + 1) % this.#config.members.length
     for (const listener of this.#moveListeners) listener()
   }
 
   answered(): void {
-    if (this.#state !== 'up') this.#change('up', '')
+    this.#silentSince = undefined
+    this.#isOnlySilent = true
+    if (this.#state === 'up') return
+    this.#returned = this.#ports.clock.now()
+    this.#change('up', '')
+  }
+
+  /** When the store last came back, in the clock's milliseconds: connections from before may be dead without knowing it. */
+  get returnedAt(): number {
+    return this.#returned
   }
 
   /** Asks `probe` every few seconds, sooner while the store is down, until the store is closed. */
@@ -135,6 +160,14 @@ export class StoreMembers {
     return () => this.#moveListeners.delete(listener)
   }
 
+  /**
+   * `listener` is called, once per outage, when the store was away: its processes or the way to them may have ended, and its data may have
+   * been replaced meanwhile. One that was silent for a while and then answers again, with connections that have held, was not.
+   */
+  onLost(listener: () => void): void {
+    this.#lostListeners.add(listener)
+  }
+
   onStatus(listener: (status: StoreStatus) => void): () => void {
     this.#statusListeners.add(listener)
     return () => this.#statusListeners.delete(listener)
@@ -163,6 +196,7 @@ export class StoreMembers {
     this.#abort.abort()
     this.#statusListeners.clear()
     this.#moveListeners.clear()
+    this.#lostListeners.clear()
   }
 
   closedError(): NetError {
@@ -181,10 +215,19 @@ export class StoreMembers {
     return new NetError('conflict', `the lease ${lease} has ended: expected a new one`, { subject: lease })
   }
 
-  #down(member: StoreMember, fault: StoreFault): NetError {
+  #giveUp(kind: CallKind, member: StoreMember, fault: StoreFault): NetError {
     const error = new NetError('unavailable', this.#sentence(member, fault), { subject: this.#config.url }, fault)
+    const { clock } = this.#ports
+    const mayBeSlow = this.#isOnlySilent && kind === 'background' && clock.now() - (this.#silentSince ?? 0) < SILENCE_MS
+    if (mayBeSlow) return error
+    const wasDown = this.#state === 'down'
     this.#change('down', error.message)
+    if (!wasDown && !this.#isOnlySilent) this.#tellLost()
     return error
+  }
+
+  #tellLost(): void {
+    for (const listener of this.#lostListeners) listener()
   }
 
   #sentence(member: StoreMember, fault: StoreFault): string {

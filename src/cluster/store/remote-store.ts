@@ -23,10 +23,17 @@ export abstract class RemoteStore implements ClusterStore {
     this.members = new StoreMembers(config, ports)
     this.leases = new LeaseKeeper(ports.clock, ports.logger)
     this.timeline = new Timeline(() => this.dataIsAnother())
+    let isLost = false
+    this.members.onLost(() => {
+      // while nobody is there the data may be replaced by an older copy: nothing that was read before is relied on after
+      this.timeline.cut()
+      isLost = true
+    })
     this.members.onStatus(({ state }) => {
-      // while nobody answers the data may be replaced by an older copy: nothing that was read before is relied on after
-      if (state === 'down') this.timeline.cut()
-      else this.#readAgain()
+      // after mere silence nobody reads again: what made a store slow would be made worse by all of its hosts at once
+      if (state !== 'up' || !isLost) return
+      isLost = false
+      this.#readAgain()
     })
   }
 

@@ -58,6 +58,11 @@ export function versionText(generation: number, revision: string): Version {
   return `${generation}.${revision}`
 }
 
+/** The store's own number of a revision, for people and for comparing hosts; 0 when it has none. */
+export function revisionNumber(revision: string): number {
+  return Number(integer(revision.slice(revision.indexOf('.') + 1)))
+}
+
 /** 0 for what is no number, whoever sent it. */
 export function integer(text: unknown): bigint {
   return typeof text === 'string' && /^\d+$/.test(text) ? BigInt(text) : 0n

@@ -9,7 +9,8 @@ import type { Listing, StoreEvent, Watch, WatchHandlers } from './types.ts'
 import type { StoreMember } from './url.ts'
 
 export interface WatchSteps<Position> {
-  list(): Promise<Listing>
+  /** `patienceMs`: how long one answer may take at least; a store that serves all hosts at once needs its time. */
+  list(patienceMs: number): Promise<Listing>
   /** Where a listing ends; undefined when it is from before a break in the store's data. */
   positionOf(listing: Listing): Position | undefined
   /**
@@ -27,25 +28,35 @@ export interface WatchSteps<Position> {
 /** Pauses between attempts while a watch breaks again and again. */
 const FIRST_PAUSE_MS = 100
 const LONGEST_PAUSE_MS = 5000
+/** A listing that came too late is waited for longer the next time: asking for it in vain again and again would keep the store busy. */
+const FIRST_PATIENCE_MS = 2500
+const LONGEST_PATIENCE_MS = 40_000
 
 export interface RunningWatch extends Watch {
   /** Something may have been missed: read everything again, now. */
   resync(): void
 }
 
+/** Nobody answered in time; {@link StoreMembers.call} hides it in its own error. */
+function isSilence(error: unknown): boolean {
+  const fault = error instanceof Error && error.cause instanceof StoreFault ? error.cause : error
+  return fault instanceof StoreFault && fault.silent
+}
+
 /** `onClose` is called once, when the watch is closed. */
 export function runWatch<Position>(
   members: StoreMembers,
-  ports: Pick<Ports, 'clock' | 'logger'>,
+  ports: Ports,
   steps: WatchSteps<Position>,
   handlers: WatchHandlers,
   from: Listing | undefined,
   onClose: () => void,
 ): RunningWatch {
-  const { clock, logger } = ports
+  const { clock, logger, rng } = ports
   let position = from === undefined ? undefined : steps.positionOf(from)
   let closed = false
   let stale = false
+  let patienceMs = FIRST_PATIENCE_MS
   let interrupt = new AbortController()
   let wake = () => {}
   const tell = (fn: () => void) => {
@@ -60,7 +71,11 @@ export function runWatch<Position>(
     if (!stale && events.length > 0) tell(() => handlers.onChange(events, revision))
   }
   const readAll = async (): Promise<Position | undefined> => {
-    const listing = await steps.list()
+    const listing = await steps.list(patienceMs).catch((error: unknown) => {
+      if (isSilence(error)) patienceMs = Math.min(patienceMs * 2, LONGEST_PATIENCE_MS)
+      throw error
+    })
+    patienceMs = FIRST_PATIENCE_MS
     const end = steps.positionOf(listing)
     if (end === undefined) return undefined
     // what made it stale came before this answer: otherwise the listing had no position
@@ -71,7 +86,7 @@ export function runWatch<Position>(
   const pause = (ms: number) =>
     new Promise<void>((resolve) => {
       wake = resolve
-      clock.after(ms, resolve)
+      clock.after(ms * (0.75 + (rng.bytes(1)[0] as number) / 512), resolve)
     })
 
   const run = async () => {
@@ -89,6 +104,8 @@ export function runWatch<Position>(
         calm = interrupt.signal.aborted
       } catch (error) {
         if (error instanceof StoreFault && !interrupt.signal.aborted) members.failed(member, error)
+        // it outlived a silence of the store and then broke after all: what it did not show may be gone
+        if (begun < members.returnedAt) position = undefined
         logger.debug('a watch of the cluster store broke', { why: messageOf(error) })
       }
       if (closed) return

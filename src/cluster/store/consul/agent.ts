@@ -46,7 +46,7 @@ export class ConsulAgent {
         resolve(undefined)
       }
       if (signal.aborted) return resolve(undefined)
-      stream = this.#http.ask(member, { method: 'GET', path, headers: this.#headers, timeoutMs }, (result) => {
+      stream = this.#http.ask(member, { method: 'GET', path, headers: this.#headers, timeoutMs, isWatch: true }, (result) => {
         signal.removeEventListener('abort', onAbort)
         try {
           if (result instanceof StoreFault) reject(result)

@@ -4,6 +4,7 @@
  */
 import { StoreFault, type StoreHttp } from '../http.ts'
 import { checkKey, checkLease, checkLeaseSeconds, checkPrefix, checkTxn } from '../keys.ts'
+import { renewalMs } from '../lease-keeper.ts'
 import type { CallKind, Ports } from '../members.ts'
 import { RemoteStore } from '../remote-store.ts'
 import { versionText } from '../timeline.ts'
@@ -99,16 +100,16 @@ export class ConsulStore extends RemoteStore {
       if (created.status !== 200 || typeof ID !== 'string') throw new StoreFault('it does not answer as Consul does: no session')
       return ID
     })
-    const put = (kind: CallKind, verb: string) =>
-      this.members.call(kind, (member, timeoutMs) => this.#agent.ask(member, 'PUT', `/v1/session/${verb}/${id}`, timeoutMs))
-    const renew = async () => (await put('background', 'renew')).status === 200
+    const put = (kind: CallKind, verb: string, msOf = (timeoutMs: number) => timeoutMs) =>
+      this.members.call(kind, (member, timeoutMs) => this.#agent.ask(member, 'PUT', `/v1/session/${verb}/${id}`, msOf(timeoutMs)))
+    const renew = async () => (await put('background', 'renew', (timeoutMs) => renewalMs(seconds, timeoutMs))).status === 200
     const revoke = async () => void (await put('write', 'destroy'))
     return this.leases.keep({ id, seconds, renew, revoke }, asked, onLost)
   }
 
   watch(prefix: string, handlers: WatchHandlers, from?: Listing): Watch {
     const steps: WatchSteps<Position> = {
-      list: () => this.#list(prefix, 'background'),
+      list: (patienceMs) => this.#list(prefix, 'background', patienceMs),
       positionOf: (listing) => {
         const index = this.timeline.revisionOf(listing.revision)
         if (index === undefined) return undefined
@@ -183,13 +184,13 @@ export class ConsulStore extends RemoteStore {
     return true
   }
 
-  async #list(prefix: string, kind: CallKind): Promise<Listing> {
+  async #list(prefix: string, kind: CallKind, patienceMs = 0): Promise<Listing> {
     checkPrefix(prefix)
     const { generation } = this.timeline.mark()
     const versionOf = (index: string) => versionText(generation, index)
     const ask = <T>(query: string, parse: (text: string) => T[]) =>
       this.members.call(kind, async (member, timeoutMs) => {
-        const answer = await this.#agent.ask(member, 'GET', this.#path(prefix, query), timeoutMs)
+        const answer = await this.#agent.ask(member, 'GET', this.#path(prefix, query), Math.max(timeoutMs, patienceMs))
         if (answer.status === 200) return { index: answer.index, found: parse(answer.text) }
         await this.#checkRights(member, timeoutMs, prefix)
         return { index: answer.index, found: [] }

@@ -4,6 +4,7 @@
  */
 import { StoreFault, type StoreHttp } from '../http.ts'
 import { checkKey, checkLease, checkLeaseSeconds, checkPrefix, checkTxn } from '../keys.ts'
+import { renewalMs } from '../lease-keeper.ts'
 import type { Attempt, CallKind, Ports } from '../members.ts'
 import { RemoteStore } from '../remote-store.ts'
 import { versionText } from '../timeline.ts'
@@ -97,7 +98,9 @@ export class EtcdStore extends RemoteStore {
       return granted.ID
     })
     const renew = async () => {
-      const answer = await this.#ask<{ result?: { TTL?: string } }>('background', '/v3/lease/keepalive', { ID: id })
+      const answer = await this.#call('background', (member, timeoutMs) =>
+        this.#gateway.ask<{ result?: { TTL?: string } }>(member, '/v3/lease/keepalive', { ID: id }, renewalMs(seconds, timeoutMs)),
+      )
       return answer !== 'not-found' && Number(answer.result?.TTL ?? 0) > 0
     }
     const revoke = async () => void (await this.#ask('write', '/v3/lease/revoke', { ID: id }))
@@ -106,7 +109,7 @@ export class EtcdStore extends RemoteStore {
 
   watch(prefix: string, handlers: WatchHandlers, from?: Listing): Watch {
     const steps: WatchSteps<Position> = {
-      list: () => this.#list(prefix, 'background'),
+      list: (patienceMs) => this.#list(prefix, 'background', patienceMs),
       positionOf: (listing) => {
         const revision = this.timeline.revisionOf(listing.revision)
         return revision === undefined ? undefined : { generation: this.timeline.mark().generation, revision: BigInt(revision) }
@@ -121,7 +124,7 @@ export class EtcdStore extends RemoteStore {
   }
 
   /** All pages at one revision; when that is compacted meanwhile, from the beginning. */
-  async #list(prefix: string, kind: CallKind): Promise<Listing> {
+  async #list(prefix: string, kind: CallKind, patienceMs = 0): Promise<Listing> {
     checkPrefix(prefix)
     const full = this.#root + prefix
     const wanted = { range_end: endOfPrefix(full) }
@@ -134,7 +137,8 @@ export class EtcdStore extends RemoteStore {
       try {
         for (;;) {
           const at: object = pinned === undefined ? {} : { revision: pinned.revision }
-          const { answer, generation } = await this.#call(kind, this.#range({ ...wanted, ...at, key, limit: String(limit) }))
+          const page = this.#range({ ...wanted, ...at, key, limit: String(limit) })
+          const { answer, generation } = await this.#call(kind, (member, ms, unsure) => page(member, Math.max(ms, patienceMs), unsure))
           if (pinned !== undefined && pinned.generation !== generation) throw new RevisionGone('the data is another')
           pinned ??= { revision: answer.header?.revision ?? '0', generation }
           const { revision } = pinned

@@ -70,6 +70,7 @@ export async function followWatch(
         headers: { ...headers, 'grpc-metadata-hasleader': 'true' },
         body: JSON.stringify(request),
         timeoutMs: HEAD_MS,
+        isWatch: true,
       },
       {
         onHead(code) {
