@@ -47,7 +47,7 @@ export interface SystemInfo {
   readonly DriverStatus?: readonly (readonly [string, string])[]
   readonly CgroupVersion?: string
   readonly CgroupDriver?: string
-  readonly Runtimes?: Readonly<Record<string, { path: string }>>
+  readonly Runtimes?: Readonly<Record<string, { path: string; runtimeArgs?: readonly string[] }>>
   readonly DefaultRuntime?: string
   readonly DefaultAddressPools?: readonly { Base: string; Size: number }[]
   readonly FirewallBackend?: { Driver: string; Info: readonly (readonly [string, string])[] }

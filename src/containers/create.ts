@@ -13,14 +13,13 @@ import { emptyBindingKeys } from './ports.ts'
 import type { Link, MountPoint } from './record.ts'
 import type { Registry } from './registry.ts'
 import { restartPolicyOf } from './restart.ts'
+import type { Runtimes } from './runtimes.ts'
 import { checkSecurityOptions } from './seccomp-profile.ts'
 import { parseSignal } from './signals.ts'
 import type { ContainerConfig, CreateRequest, EndpointSettingsJson, HostConfig, ImageSummary, VolumeService } from './types.ts'
 
 /** Smallest memory limit that Docker accepts: the runtime itself needs it. */
 const MEMORY_MIN_BYTES = 6 * 1024 * 1024
-/** Every container runs with the engine's own runtime: these names mean just that. */
-const RUNTIMES = /^(runc|crun|io\.containerd\.runc\.v2)$/
 const HOSTNAME = /^[a-zA-Z0-9]([a-zA-Z0-9_-]{0,61}[a-zA-Z0-9])?(\.[a-zA-Z0-9]([a-zA-Z0-9_-]{0,61}[a-zA-Z0-9])?)*$/
 
 export interface CheckedCreate {
@@ -74,10 +73,11 @@ export function checkCreate(
   request: CreateRequest,
   image: ImageSummary,
   registry: Registry,
-  controller: NetworkController,
+  { controller, runtimes }: { readonly controller: NetworkController; readonly runtimes: Runtimes },
 ): CheckedCreate {
   const invalid = (message: string) => new NetError('invalid', message)
-  const host: HostConfig = { ...request.hostConfig, NetworkMode: networkModeOf(request.hostConfig) }
+  const runtime = text(request.hostConfig, 'Runtime') || runtimes.default.name
+  const host: HostConfig = { ...request.hostConfig, NetworkMode: networkModeOf(request.hostConfig), Runtime: runtime }
   const mode = host.NetworkMode as string
   const own = request.config
   if (own.Hostname && !HOSTNAME.test(own.Hostname)) throw invalid(`invalid hostname format: ${own.Hostname}`)
@@ -99,8 +99,7 @@ export function checkCreate(
   }
   if ((host.NanoCpus ?? 0) < 0) throw invalid('NanoCPUs cannot be negative')
   checkCpus(host)
-  const runtime = text(host, 'Runtime')
-  if (runtime !== '' && !RUNTIMES.test(runtime)) throw invalid(`unknown or invalid runtime name: ${runtime.slice(0, 100)}`)
+  if (runtimes.find(runtime) === undefined) throw invalid(`unknown or invalid runtime name: ${runtime.slice(0, 100)}`)
   capabilitiesOf(host.CapAdd ?? [], host.CapDrop ?? [], host.Privileged === true)
   checkSecurityOptions(strings(host, 'SecurityOpt'))
   checkLogConfig(host)

@@ -12,6 +12,7 @@ import type { ContainerDeps } from './deps.ts'
 import { checkName, inventName } from './names.ts'
 import { type ContainerRecord, containerDir } from './record.ts'
 import type { Entry, Registry } from './registry.ts'
+import type { Runtimes } from './runtimes.ts'
 import { rfc3339, ZERO_TIME } from './time.ts'
 import type { CreateRequest } from './types.ts'
 
@@ -20,14 +21,14 @@ const CREATING = 'creating/'
 /** Throws with Docker's texts; then nothing is left of it. */
 export async function createContainer(
   request: CreateRequest,
-  deps: ContainerDeps,
+  deps: ContainerDeps & { readonly runtimes: Runtimes },
   registry: Registry,
   newEntry: (record: ContainerRecord) => Entry,
 ): Promise<{ entry: Entry; warnings: string[] }> {
   const id = newId(deps.rng)
   const name = request.name ? checkName(request.name) : inventName(deps.rng, (n) => registry.isTaken(n))
   const image = deps.images.get(request.config.Image ?? '')
-  const checked = checkCreate(id, name, request, image, registry, deps.controller)
+  const checked = checkCreate(id, name, request, image, registry, deps)
   registry.reserve(name, id)
   const made: string[] = []
   // Docker's anonymous volumes have ids for names too

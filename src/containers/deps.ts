@@ -3,6 +3,7 @@ import type { Clock, Logger, Rng } from '../base/ports.ts'
 import type { NetworkController } from '../engine/types.ts'
 import type { Store } from '../store/types.ts'
 import type { RootfsService } from './rootfs-types.ts'
+import type { Runtimes } from './runtimes.ts'
 import type { EventBus, ImageService, VolumeService } from './types.ts'
 
 export interface Subscription {
@@ -37,7 +38,7 @@ export interface ContainerDeps {
   readonly log: Logger
   readonly events: EventBus
   readonly reactor: PacketReactor
-  /** The OCI runtime; runc when not given. */
-  readonly runtime?: string
+  /** The OCI runtimes; what is installed when not given. */
+  readonly runtimes?: Runtimes
   readonly interfaceCounters?: InterfaceCounters
 }

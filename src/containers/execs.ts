@@ -6,9 +6,11 @@ import { isProcess, isProcessNamed } from '../sys/process.ts'
 import type { ContainerDeps } from './deps.ts'
 import { parseDetachKeys } from './detach-keys.ts'
 import { ExitWatch, readExit } from './exit-watch.ts'
+import { text } from './fields.ts'
 import { exitCodeOf, type Monitor, writeWindowSize } from './monitor.ts'
 import type { ContainerNetwork } from './network.ts'
 import type { Entry, Registry } from './registry.ts'
+import type { Runtimes } from './runtimes.ts'
 import { buildExecProcess, specJson } from './spec.ts'
 import { execFacts } from './start-facts.ts'
 import { StreamHub } from './stream-hub.ts'
@@ -44,6 +46,7 @@ export interface ExecParts {
   readonly deps: ContainerDeps
   readonly registry: Registry
   readonly monitor: Monitor
+  readonly runtimes: Runtimes
   readonly network: ContainerNetwork
   readonly emit: (entry: Entry, action: string, attributes?: Readonly<Record<string, string>>) => void
 }
@@ -174,7 +177,7 @@ export class Execs {
   }
 
   async #launch(exec: Exec, attached: boolean, size: [number, number] | undefined): Promise<void> {
-    const { deps, monitor, network } = this.#p
+    const { deps, monitor, runtimes, network } = this.#p
     const { record } = exec.entry
     const bundle = this.#dir(exec.id)
     const exitDir = `${bundle}/exit`
@@ -187,7 +190,7 @@ export class Execs {
     exec.watch = new ExitWatch(exitDir, deps.reactor)
     const tty = exec.config.Tty === true
     const options = { terminal: tty, stdin: attached && exec.config.AttachStdin === true, leaveStdinOpen: tty, logPath: undefined }
-    const paths = { runtimeRoot: `${deps.run}/runc`, bundle, exitDir }
+    const paths = { runtime: runtimes.of(text(record.hostConfig, 'Runtime')), bundle, exitDir }
     const started = await monitor.exec(record.id, exec.id, paths, options, () => {
       if (attached) exec.hub.connect(`${bundle}/attach`)
     })

@@ -98,7 +98,7 @@ async function runInContainer(
   const facts = execFacts(record, await parts.deps.rootfs.mount(record.id), '', parts.network.linkEnv(record))
   writeFileSync(file, specJson(buildExecProcess(record, { Cmd: [...command] }, facts)))
   try {
-    const result = await run(parts.monitor.execCommand(record.id, parts.paths.runtimeRoot, file), { timeoutMs })
+    const result = await run(parts.monitor.execCommand(record.id, parts.paths.runtime, file), { timeoutMs })
     if (result.code === 137) return { code: -1, output: `Health check exceeded timeout (${timeoutMs / 1000}s)` }
     return { code: result.code, output: result.stdout + result.stderr }
   } finally {

@@ -11,6 +11,7 @@ import type { Cgroups } from '../sys/cgroup.ts'
 import { ownCapabilities, sendSignal, startTimeOf } from '../sys/process.ts'
 import type { ContainerDeps } from './deps.ts'
 import { type Exit, ExitWatch } from './exit-watch.ts'
+import { text } from './fields.ts'
 import { startHealth } from './health.ts'
 import { goArch } from './images-bootstrap.ts'
 import { monitorBound } from './log-files.ts'
@@ -21,6 +22,7 @@ import type { ContainerNetwork } from './network.ts'
 import { containerDir, isRunning, type LiveProcess, logPathOf } from './record.ts'
 import type { Entry, Registry } from './registry.ts'
 import { nextDelayMs, restartPolicyOf, shouldRestart } from './restart.ts'
+import type { Runtimes } from './runtimes.ts'
 import { sharedNamespaces } from './shared-namespaces.ts'
 import { SIGKILL } from './signals.ts'
 import { buildSpec, cgroupPathOf, specJson } from './spec.ts'
@@ -32,6 +34,7 @@ export interface LifecycleParts {
   readonly deps: ContainerDeps
   readonly registry: Registry
   readonly monitor: Monitor
+  readonly runtimes: Runtimes
   readonly cgroups: Cgroups
   readonly network: ContainerNetwork
   /** Publishes a container event with Docker's attributes. */
@@ -60,8 +63,9 @@ export class Lifecycle {
   }
 
   paths(id: string): MonitorPaths {
-    const { run } = this.#p.deps
-    return { runtimeRoot: `${run}/runc`, bundle: `${run}/bundles/${id}`, exitDir: this.exitDir }
+    const { deps, registry, runtimes } = this.#p
+    const runtime = runtimes.of(text(registry.find(id)?.record.hostConfig ?? {}, 'Runtime'))
+    return { runtime, bundle: `${deps.run}/bundles/${id}`, exitDir: this.exitDir }
   }
 
   /** Starts a container that does not run. Throws Docker's texts; on failure nothing is left but the error in its state. */
@@ -278,10 +282,10 @@ export class Lifecycle {
     const { id } = entry.record
     const paths = this.paths(id)
     const forgetRuntime = async () => {
-      // an empty group is removed with rmdir; only a container that shares pids can leave processes, which runc then kills
-      if (cgroups.remove(cgroupPathOf(entry.record))) rmSync(`${paths.runtimeRoot}/${id}`, { recursive: true, force: true })
+      // an empty group is removed with rmdir; only a container that shares pids can leave processes, which the runtime then kills
+      if (cgroups.remove(cgroupPathOf(entry.record))) await monitor.forget(id, paths.runtime)
       else {
-        await monitor.delete(id, paths.runtimeRoot)
+        await monitor.delete(id, paths.runtime)
         cgroups.remove(cgroupPathOf(entry.record)) // the runtime may have known nothing of it any more
       }
     }
@@ -293,7 +297,7 @@ export class Lifecycle {
 
   async #takeBack(entry: Entry, monitor: Monitor, paths: MonitorPaths): Promise<void> {
     this.#exits.forget(entry.record.id)
-    await monitor.delete(entry.record.id, paths.runtimeRoot).catch((error) => this.#warn(entry, error))
+    await monitor.delete(entry.record.id, paths.runtime).catch((error) => this.#warn(entry, error))
     await this.#cleanUp(entry)
   }
 

@@ -6,26 +6,14 @@
  * conmon's files in a bundle: `attach` (SEQPACKET socket), `ctl` (FIFO for window sizes and for opening the log anew), `pidfile`, `conmon.pid`; it writes the exit
  * code to `<exits>/<name>` when the process has ended and everything it printed is in the log.
  */
-import {
-  closeSync,
-  constants,
-  existsSync,
-  mkdirSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  readSync,
-  rmSync,
-  unlinkSync,
-  writeSync,
-} from 'node:fs'
+import { closeSync, constants, existsSync, mkdirSync, openSync, readFileSync, readSync, rmSync, unlinkSync, writeSync } from 'node:fs'
 import type { Socket } from 'node:net'
 import { NetError } from '../base/errors.ts'
 import { findProgram, type PipedProcess, run, startPiped } from '../sys/process.ts'
+import { idsIn, programOf, type Runtime } from './runtimes.ts'
 
 export interface MonitorPaths {
-  /** State folder of the OCI runtime. */
-  readonly runtimeRoot: string
+  readonly runtime: Runtime
   readonly bundle: string
   readonly exitDir: string
 }
@@ -45,28 +33,16 @@ export interface Started {
   readonly monitorPid: number
 }
 
-/** Programs of the container layer, looked up once. Throws `unavailable` and says what to install. */
-export interface Programs {
-  readonly runtime: string
-  readonly conmon: string
-}
-
-export function findPrograms(runtime = defaultRuntime()): Programs {
+/** conmon, when it and the default runtime are there. Throws `unavailable` and says what to install. */
+export function findMonitor(runtime: Runtime): string {
   const need = (name: string, hint: string): string => {
     const path = findProgram(name)
     if (path === undefined)
       throw new NetError('unavailable', `Cannot run containers: program "${name}" is missing, expected package ${hint}`)
     return path
   }
-  return { runtime: need(runtime, 'runc'), conmon: need('conmon', 'conmon') }
-}
-
-/**
- * runc where it is installed, else crun. crun up to 1.8 fails on hosts with hybrid cgroups, so it is never preferred; `--default-runtime`
- * names another.
- */
-export function defaultRuntime(): string {
-  return findProgram('runc') === undefined && findProgram('crun') !== undefined ? 'crun' : 'runc'
+  need(runtime.path ?? runtime.name, 'runc')
+  return need('conmon', 'conmon')
 }
 
 interface SyncReport {
@@ -75,17 +51,19 @@ interface SyncReport {
 }
 
 export class Monitor {
-  readonly #programs: Programs
+  readonly #conmon: string
 
-  constructor(programs: Programs) {
-    this.#programs = programs
+  /** `conmon`: path of the program. */
+  constructor(conmon: string) {
+    this.#conmon = conmon
   }
 
   #arguments(id: string, name: string, paths: MonitorPaths, options: MonitorOptions, runtimeLog: string): string[] {
-    const runtimeArgs = ['--root', paths.runtimeRoot, '--log-format=json', '--log', runtimeLog]
+    const { runtime } = paths
+    const runtimeArgs = [...runtime.args, '--root', runtime.root, '--log-format=json', '--log', runtimeLog]
     return [
-      this.#programs.conmon,
-      ...['--api-version', '1', '-c', id, '-u', name, '-n', name, '-r', this.#programs.runtime, '-b', paths.bundle],
+      this.#conmon,
+      ...['--api-version', '1', '-c', id, '-u', name, '-n', name, '-r', programOf(runtime), '-b', paths.bundle],
       ...['-p', `${paths.bundle}/pidfile`, '--conmon-pidfile', `${paths.bundle}/conmon.pid`, '--exit-dir', paths.exitDir],
       ...['--full-attach', '--no-sync-log', '--log-level', 'error'],
       ...(options.logPath === undefined ? ['-l', 'none'] : ['-l', `k8s-file:${options.logPath}`]),
@@ -110,20 +88,23 @@ export class Monitor {
     const report = await firstReport(sync)
     sync.destroy()
     if (report === undefined || report.data <= 0) {
-      throw runtimeError(lastLogMessage(runtimeLog) ?? report?.message ?? (child.stderr().trim() || 'conmon ended without a word'))
+      const said = lastLogMessage(runtimeLog) ?? report?.message ?? (child.stderr().trim() || 'conmon ended without a word')
+      throw runtimeError(paths.runtime, said)
     }
     return { pid: report.data, monitorPid: await monitorPid(child, paths) }
   }
 
   /**
    * Lets the prepared process run its program. This is what `runc start` does: reading the FIFO on which the process waits, and
-   * removing it (runc libcontainer/container_linux.go, exec); doing it here saves a program start of 15 ms.
+   * removing it (runc libcontainer/container_linux.go, exec); doing it here saves a program start of 15 ms. crun has a FIFO of that name
+   * too, but there the process reads: only runc keeps a state.json beside it.
    */
   async release(id: string, paths: MonitorPaths): Promise<void> {
-    const fifo = `${paths.runtimeRoot}/${id}/exec.fifo`
-    if (!existsSync(fifo)) {
-      const started = await run([this.#programs.runtime, '--root', paths.runtimeRoot, 'start', id])
-      if (started.code !== 0) throw runtimeError(started.stderr.trim())
+    const own = `${paths.runtime.root}/${id}`
+    const fifo = `${own}/exec.fifo`
+    if (!existsSync(fifo) || !existsSync(`${own}/state.json`)) {
+      const started = await run([...command(paths.runtime), 'start', id], { timeoutMs: COMMAND_TIMEOUT_MS })
+      if (started.code !== 0) throw runtimeError(paths.runtime, started.stderr.trim())
       return
     }
     const fd = openSync(fifo, constants.O_RDONLY | constants.O_NONBLOCK)
@@ -131,7 +112,7 @@ export class Monitor {
       const byte = Buffer.alloc(1)
       for (let n = 0; ; n++) {
         if (readOne(fd, byte)) break
-        if (n > 2000) throw runtimeError('the prepared process did not start')
+        if (n > 2000) throw runtimeError(paths.runtime, 'the prepared process did not start')
         await new Promise((resolve) => (n < 20 ? setImmediate(resolve) : setTimeout(resolve, 1)))
       }
       unlinkSync(fifo)
@@ -158,12 +139,13 @@ export class Monitor {
       start.write('\0') // we put conmon in no group of its own: it may go on at once
       const ready = await Promise.race([firstReport(attach), firstReport(sync)])
       if (ready === undefined || ready.data < 0)
-        throw runtimeError(ready?.message ?? (child.stderr().trim() || 'conmon ended without a word'))
+        throw runtimeError(paths.runtime, ready?.message ?? (child.stderr().trim() || 'conmon ended without a word'))
       beforeRun()
       start.write('\0')
       const report = await firstReport(sync)
       if (report === undefined || report.data <= 0) {
-        throw runtimeError(lastLogMessage(runtimeLog) ?? report?.message ?? (child.stderr().trim() || 'conmon ended without a word'))
+        const said = lastLogMessage(runtimeLog) ?? report?.message ?? (child.stderr().trim() || 'conmon ended without a word')
+        throw runtimeError(paths.runtime, said)
       }
       return { pid: report.data, monitorPid: await monitorPid(child, paths) }
     } finally {
@@ -172,21 +154,30 @@ export class Monitor {
   }
 
   /** The command that runs a process in a container with our own descriptors as its stdio, without a monitor. */
-  execCommand(id: string, runtimeRoot: string, processFile: string): string[] {
-    return [this.#programs.runtime, '--root', runtimeRoot, 'exec', '--process', processFile, id]
+  execCommand(id: string, runtime: Runtime, processFile: string): string[] {
+    return [...command(runtime), 'exec', '--process', processFile, id]
   }
 
-  /** Ends and removes whatever the runtime knows of a container. Idempotent. */
-  async delete(id: string, runtimeRoot: string): Promise<void> {
-    if (!existsSync(`${runtimeRoot}/${id}`)) return
-    await run([this.#programs.runtime, '--root', runtimeRoot, 'delete', '--force', id], { timeoutMs: 20_000 })
-    rmSync(`${runtimeRoot}/${id}`, { recursive: true, force: true })
+  /** Ends and removes whatever the runtime knows of a container. Idempotent. A runtime that is gone leaves only its folder. */
+  async delete(id: string, runtime: Runtime): Promise<void> {
+    if (!idsIn(runtime.root).includes(id)) return
+    if (runtime.path !== undefined && findProgram(runtime.path) !== undefined)
+      await run([...command(runtime), 'delete', '--force', id], { timeoutMs: COMMAND_TIMEOUT_MS })
+    rmSync(`${runtime.root}/${id}`, { recursive: true, force: true })
   }
 
-  /** Ids that the runtime has state of. */
-  known(runtimeRoot: string): string[] {
-    return existsSync(runtimeRoot) ? readdirSync(runtimeRoot) : []
+  /** Removes what is known of a container whose processes and group are gone: of runc and crun that is a folder, others are told. */
+  async forget(id: string, runtime: Runtime): Promise<void> {
+    const own = `${runtime.root}/${id}`
+    if (!existsSync(`${own}/state.json`) && !existsSync(`${own}/status`)) await this.delete(id, runtime)
+    rmSync(own, { recursive: true, force: true })
   }
+}
+
+const COMMAND_TIMEOUT_MS = 20_000
+
+function command(runtime: Runtime): string[] {
+  return [programOf(runtime), ...runtime.args, '--root', runtime.root]
 }
 
 function environment(): Record<string, string> {
@@ -264,13 +255,25 @@ function lastLogMessage(file: string): string | undefined {
  * What went wrong in the runtime, in the form that Docker's clients match on (`executable file not found in $PATH` makes their exit
  * code 127). `invalid` when the command is at fault, else `internal`.
  */
-function runtimeError(message: string): NetError {
-  const inner = message.replace(/^container_linux\.go:\d+: /, '')
+function runtimeError({ name }: Runtime, message: string): NetError {
+  const inner = inWordsOfRunc(message.replace(/^container_linux\.go:\d+: /, ''))
+  const said = name !== 'runc' || inner.startsWith('runc ') ? inner : `runc create failed: ${inner}`
   return new NetError(
     exitCodeOf(inner) === 128 ? 'internal' : 'invalid',
-    `failed to create task for container: failed to create shim task: OCI runtime create failed: ${inner.startsWith('runc ') ? inner : `runc create failed: ${inner}`}: unknown`,
+    `failed to create task for container: failed to create shim task: OCI runtime create failed: ${said}: unknown`,
     { op: 'create container', kernel: inner },
   )
+}
+
+/** crun's sentences for a program that is not there: clients only know runc's. */
+function inWordsOfRunc(message: string): string {
+  return message
+    .replace(/executable file `([^`]*)` not found in \$PATH: No such file or directory/, 'exec: "$1": executable file not found in $PATH')
+    .replace(/executable file `([^`]*)` not found: No such file or directory/, 'exec: "$1": stat $1: no such file or directory')
+    .replace(/the path `([^`]*)` is not a regular file: Operation not permitted/, 'exec: "$1": is a directory: permission denied')
+    .replace(/: (Permission denied|No such file or directory|Exec format error|Is a directory|Not a directory)$/, (text) =>
+      text.toLowerCase(),
+    )
 }
 
 /** Docker's exit code for a start that failed: 127 command not found, 126 not executable, else 128. */

@@ -3,9 +3,11 @@ import { existsSync, readFileSync, statSync } from 'node:fs'
 import { Command, Option } from 'commander'
 import { bitsOf, familyOf, parseCidr, splitPrefix, tryParseCidr } from '../base/address.ts'
 import { messageOf, NetError } from '../base/errors.ts'
+import type { ConfiguredRuntime } from '../containers/runtimes.ts'
 import type { NetworkingConfig } from '../engine/environment.ts'
 import { type ClusterFlags, checkClusterFlags } from './cluster-flags.ts'
 import { checkFileTypes, checkHost, checkLogLevel, checkNetworking, checkProxyPath, type Kind } from './config-checks.ts'
+import { parseRuntimes } from './runtime-config.ts'
 
 export interface DaemonConfig {
   readonly hosts: readonly string[]
@@ -20,6 +22,8 @@ export interface DaemonConfig {
   readonly dockerPlugins: string
   /** Socket of the Docker Engine that uses them; '' = it is not asked for anything. */
   readonly dockerSocket: string
+  /** OCI runtimes by name, and which of them is the default; '' = what is installed. */
+  readonly runtimes: Readonly<Record<string, ConfiguredRuntime>>
   readonly runtime: string
   readonly cluster: ClusterFlags
   readonly labels: readonly string[]
@@ -63,8 +67,13 @@ const FLAGS: readonly Flag[] = [
   { flag: '-l, --log-level <level>', key: 'log-level', kind: 'text', help: 'debug, info, warn, error' },
   { flag: '-D, --debug [bool]', key: 'debug', kind: 'bool', help: 'same as --log-level debug' },
   { flag: '--label <k=v>', key: 'labels', kind: 'list', help: 'label of the daemon' },
-  { flag: '--add-runtime <name=path>', key: 'runtimes', kind: 'list', help: 'path of an OCI runtime' },
-  { flag: '--default-runtime <name>', key: 'default-runtime', kind: 'text', help: 'OCI runtime (runc, crun or a path)' },
+  { flag: '--add-runtime <name=path>', key: 'runtimes', kind: 'list', help: 'an OCI runtime that containers can ask for' },
+  {
+    flag: '--default-runtime <name>',
+    key: 'default-runtime',
+    kind: 'text',
+    help: 'OCI runtime of containers that ask for none: a name or a path',
+  },
   { flag: '--bip <cidr>', key: 'bip', kind: 'text', help: 'address and prefix of the default bridge' },
   { flag: '--bip6 <cidr>', key: 'bip6', kind: 'text', help: 'IPv6 address and prefix of the default bridge' },
   { flag: '-b, --bridge <name>', key: 'bridge', kind: 'text', help: 'attach the default network to an existing bridge, or "none"' },
@@ -279,6 +288,7 @@ export function parseDaemonConfig(argv: readonly string[]): { config: DaemonConf
       networking,
       dockerPlugins: value<string>('docker-plugins') ?? '',
       dockerSocket: (value<string>('docker-socket') ?? '/var/run/docker.sock').replace(/^unix:\/\/|^none$/, ''),
+      runtimes: parseRuntimes(value<unknown>('runtimes')),
       runtime: value<string>('default-runtime') ?? '',
       cluster,
       labels: value<string[]>('labels') ?? [],

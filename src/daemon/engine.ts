@@ -1,6 +1,5 @@
 /** The wiring: the one place that makes the parts and connects them. */
 import { mkdirSync, readFileSync } from 'node:fs'
-import { basename } from 'node:path'
 import { clusterRoutes } from '../api/routes/cluster.ts'
 import { wireRoutes } from '../api/routes/wires.ts'
 import type { ApiServer } from '../api/server.ts'
@@ -14,8 +13,8 @@ import { systemRng } from '../base/rng.ts'
 import { createEventBus } from '../containers/events.ts'
 import { Images } from '../containers/images.ts'
 import { LayerStore } from '../containers/layers.ts'
-import { defaultRuntime } from '../containers/monitor.ts'
 import { OverlayRootfs } from '../containers/rootfs.ts'
+import { Runtimes } from '../containers/runtimes.ts'
 import { Containers } from '../containers/service.ts'
 import { userIn } from '../containers/start-facts.ts'
 import { Volumes } from '../containers/volumes.ts'
@@ -46,7 +45,7 @@ import { keepFromChildren } from '../sys/descriptors.ts'
 import { type Lock, lockFile, lockInNetns } from '../sys/locks.ts'
 import { initNetns } from '../sys/netns.ts'
 import { bootId } from '../sys/pidfile.ts'
-import { findProgram, run } from '../sys/process.ts'
+import { run } from '../sys/process.ts'
 import { Reactor } from '../sys/reactor.ts'
 import { tryReadSysctl } from '../sys/sysctl.ts'
 import { openCluster } from './cluster.ts'
@@ -119,11 +118,11 @@ async function build(
   ])
   keepFromChildren() // lmdb opens its file a second time without close-on-exec
   done.push(() => store.close())
-  const runtime = config.runtime || defaultRuntime()
+  const runtimes = new Runtimes({ run: config.execRoot, configured: config.runtimes, fallback: config.runtime })
   const [reactor, dns, runtimeVersion] = await Promise.all([
     Reactor.start({ logger: log }),
     DnsService.start({ logger: log }),
-    versionOf(runtime),
+    versionOf(runtimes.default.path ?? ''),
   ])
   const rtnl = crashing(openRtnl(), ['apply'])
   const nft = crashing(Nft.open(), ['change', 'ensureTables', 'removeAll'])
@@ -289,7 +288,7 @@ async function build(
     log,
     events,
     reactor,
-    runtime,
+    runtimes,
     interfaceCounters: (id) => interfaceCounters(controller, id),
   })
   late.containers = containers
@@ -333,17 +332,17 @@ async function build(
     clock,
     log,
     info: () => ({
-      ...systemInfo(hostId, config, { name: basename(runtime), path: findProgram(runtime) ?? runtime }),
+      ...systemInfo(hostId, config, runtimes),
       ...(cluster ? { ClusterStore: cluster.store, ClusterAdvertise: cluster.advertise } : {}),
     }),
-    version: versionFacts({ name: basename(runtime), version: runtimeVersion }),
+    version: versionFacts({ name: runtimes.default.name, version: runtimeVersion }),
     shutdown: onShutdown,
     veth: () => vethRows({ controller, containers, rtnl }),
     doctor: () => doctor(config, foreign, conflicts(controller, rtnl)),
     debugState: () => ({ store: dump(store), repairs: repairs.slice() }),
     extensions: [...clusterRoutes(() => cluster?.service), ...wireRoutes(lan.wires)],
   })
-  const cni = new Cni({ controller, kernel: new KernelForCni(rtnl), clock, log, lingerMs: mode.once ? 0 : CNI_LINGER_MS })
+  const cni = new Cni({ controller, kernel: new KernelForCni(rtnl), clock, log, lingerMs: mode.once ? 0 : CNI_LINGER_MS, resolves: !mode.once })
   return {
     api,
     cni,

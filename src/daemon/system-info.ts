@@ -2,7 +2,9 @@
 import { readFileSync } from 'node:fs'
 import { arch, cpus, hostname, release, totalmem } from 'node:os'
 import type { SystemInfo, VersionFacts } from '../api/types.ts'
+import type { Runtimes } from '../containers/runtimes.ts'
 import { builtinDrivers } from '../drivers/registry.ts'
+import { findProgram } from '../sys/process.ts'
 import { tryReadSysctl } from '../sys/sysctl.ts'
 import type { DaemonConfig } from './config.ts'
 
@@ -38,7 +40,7 @@ function packageVersion(): string {
   }
 }
 
-export function systemInfo(id: string, config: DaemonConfig, runtime: { name: string; path: string }): SystemInfo {
+export function systemInfo(id: string, config: DaemonConfig, runtimes: Runtimes): SystemInfo {
   const os = osRelease()
   const forwarding = tryReadSysctl('net/ipv4/ip_forward') === '1'
   return {
@@ -53,8 +55,12 @@ export function systemInfo(id: string, config: DaemonConfig, runtime: { name: st
     DockerRootDir: config.dataRoot,
     Driver: 'overlay2',
     CgroupDriver: 'cgroupfs',
-    Runtimes: { [runtime.name]: { path: runtime.path } },
-    DefaultRuntime: runtime.name,
+    Runtimes: Object.fromEntries(
+      runtimes
+        .all()
+        .map(({ name, path = '', args }) => [name, { path: findProgram(path) ?? path, ...(args.length > 0 ? { runtimeArgs: args } : {}) }]),
+    ),
+    DefaultRuntime: runtimes.default.name,
     ...(config.networking.addressPools
       ? { DefaultAddressPools: config.networking.addressPools.map((p) => ({ Base: p.base, Size: p.size })) }
       : {}),
