@@ -162,7 +162,11 @@ export class ConsulStore extends RemoteStore {
       this.members.countBackground()
       const path = this.#path(prefix, `recurse&index=${position.atOnce ? '0' : position.index}&wait=${WAIT_SECONDS}s`)
       const asked = this.ports.clock.now()
-      const answer = await this.#agent.wait(member, path, WAIT_TIMEOUT_MS, signal)
+      const answer = await this.#agent.wait(member, path, WAIT_TIMEOUT_MS, signal).catch((error: unknown) => {
+        // what answers next may hold other data with a lower index, and would wait in vain too
+        position.atOnce = true
+        throw error
+      })
       if (answer === undefined || signal.aborted) return true
       const wentBack = BigInt(answer.index) < BigInt(position.index)
       const entries = answer.status === 200 ? entriesOf(answer.text, this.#root, versionOf) : []
