@@ -114,7 +114,8 @@ export class Lifecycle {
       const status = before.status === 'restarting' ? 'exited' : before.status
       registry.update(entry, { state: { ...before, status, pid: 0, exitCode, error: error.message } })
       entry.hub.abort()
-      entry.notify('stopped')
+      // what never ran has not ended: only those who saw it between two runs hear of it, as under Docker
+      if (before.status === 'restarting') entry.notify('stopped')
       this.#autoRemove(entry)
       throw error
     }

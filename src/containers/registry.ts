@@ -61,8 +61,9 @@ export class Entry {
     })
   }
 
-  notify(event: 'stopped' | 'restarting' | 'removed'): void {
-    const result = this.#result()
+  /** Tells those who wait for it. A removal has its own error, not that of the last run. */
+  notify(event: 'stopped' | 'restarting' | 'removed', removalError = ''): void {
+    const result = event === 'removed' ? resultOf(this.record.state.exitCode, removalError) : this.#result()
     for (const waiter of [...this.waiters]) {
       if (waiter.condition === 'removed' ? event === 'removed' : waiter.condition !== 'stopped' || event !== 'restarting')
         waiter.resolve(result)
@@ -70,9 +71,12 @@ export class Entry {
   }
 
   #result(): { exitCode: number; error?: string } {
-    const { exitCode, error } = this.record.state
-    return error === '' ? { exitCode } : { exitCode, error }
+    return resultOf(this.record.state.exitCode, this.record.state.error)
   }
+}
+
+function resultOf(exitCode: number, error: string): { exitCode: number; error?: string } {
+  return error === '' ? { exitCode } : { exitCode, error }
 }
 
 export class Registry {

@@ -291,8 +291,15 @@ export class Containers implements ContainerService {
       if (registry.find(id) !== entry) return false // an auto-remove was faster
       if (isRunning(entry.record.state)) return true // somebody started it between our stop and our turn
       registry.update(entry, { state: { ...entry.record.state, status: 'removing' } })
-      await deps.rootfs.remove(id)
-      rmSync(containerDir(deps.root, id), { recursive: true, force: true })
+      try {
+        await deps.rootfs.remove(id)
+        rmSync(containerDir(deps.root, id), { recursive: true, force: true })
+      } catch (cause) {
+        // "dead" can be removed again; whoever waits for the removal hears that it failed
+        registry.update(entry, { state: { ...entry.record.state, status: 'dead' } })
+        entry.notify('removed', messageOf(cause))
+        throw cause
+      }
       registry.drop(entry)
       if (options.volumes) {
         for (const mount of entry.record.mounts) {

@@ -101,7 +101,18 @@ const COMMANDS: readonly (readonly [string, number, RegExp, RegExp])[] = [
   ],
   ['image prune -f --filter label!=x', 0, /Total reclaimed space: 0B/, /^$/],
   ['network ls --filter foo=bar', 1, /^$/, /invalid filter 'foo'/],
-  ['run --rm busybox nonesuch', 127, /^$/, /exec: "nonesuch": executable file not found in \$PATH/],
+  [
+    'run --rm busybox nonesuch',
+    127,
+    /^$/,
+    /^docker: Error response from daemon: [^\n]*exec: "nonesuch": executable file not found in \$PATH/,
+  ],
+  [
+    'run --rm --network nonesuch busybox true',
+    125,
+    /^$/,
+    /^docker: Error response from daemon: failed to set up container networking: network nonesuch not found\n/,
+  ],
   ['run --rm busybox /etc', 126, /^$/, /permission denied|is a directory/],
   [
     'pull unreachable.invalid/a',
@@ -119,6 +130,25 @@ for (const [line, code, out, err] of COMMANDS) {
     assert.match(ran.err, err)
   })
 }
+
+test('wait: a start that fails is no exit, and a removal has no error of the start', async () => {
+  await lab.api('POST', '/containers/create?name=late', {
+    Image: 'busybox',
+    Cmd: ['sh', '-c', 'exit 4'],
+    HostConfig: { NetworkMode: 'late' },
+  })
+  const next = lab.api('POST', '/containers/late/wait?condition=next-exit')
+  const removed = lab.api('POST', '/containers/late/wait?condition=removed')
+  assert.equal((await lab.api('GET', '/_ping')).status, 200)
+  assert.equal((await lab.api('POST', '/containers/late/start')).status, 404)
+  assert.equal((await lab.docker('network', 'create', 'late')).code, 0)
+  assert.equal((await lab.api('POST', '/containers/late/start')).status, 204)
+  assert.deepEqual((await next).json, { StatusCode: 4 })
+  await lab.docker('network', 'rm', 'late')
+  assert.equal((await lab.api('POST', '/containers/late/start')).status, 404, 'its error is noted in the state')
+  assert.equal((await lab.api('DELETE', '/containers/late')).status, 204)
+  assert.equal((await removed).json.Error, undefined)
+})
 
 test('events: "since=0" is all of the history, "until" alone is history too, kinds of filters must all hold', async () => {
   const until = Math.ceil(Date.now() / 1000) - 1
