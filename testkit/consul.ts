@@ -11,7 +11,8 @@ import { request } from 'node:http'
 import { request as tlsRequest } from 'node:https'
 import { join } from 'node:path'
 import { type Certs, makeCerts } from './certs.ts'
-import { loopbackNet, type ServerProcess, serverDir, serverProcess, waitUntil } from './server-process.ts'
+import { loopbackNet, type ServerProcess, serverDir, serverProcess } from './server-process.ts'
+import { until } from './until.ts'
 
 export interface ConsulOptions {
   readonly members?: 1 | 3
@@ -167,7 +168,8 @@ export async function startConsul(options: ConsulOptions = {}): Promise<ConsulLa
     async stop() {
       await Promise.all(members.map((member) => member.kill9()))
     },
-    ready: () => waitUntil('Consul answers', answers, 30_000, () => members.map((member) => member.log()).join('\n')),
+    ready: async () =>
+      void (await until('Consul answers', answers, { ms: 30_000, log: () => members.map((member) => member.log()).join('\n') })),
     async save(file) {
       writeFileSync(file, await api('GET', '/v1/snapshot'))
     },

@@ -10,7 +10,8 @@ import { execFile, execFileSync } from 'node:child_process'
 import { rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Certs, makeCerts } from './certs.ts'
-import { loopbackNet, type ServerProcess, serverDir, serverProcess, waitUntil } from './server-process.ts'
+import { loopbackNet, type ServerProcess, serverDir, serverProcess } from './server-process.ts'
+import { until } from './until.ts'
 
 export interface EtcdOptions {
   readonly members?: 1 | 3
@@ -151,7 +152,8 @@ export async function startEtcd(options: EtcdOptions = {}): Promise<EtcdLab> {
     async stop() {
       await Promise.all(members.map((member) => member.stop()))
     },
-    ready: () => waitUntil('etcd answers', answers, 20_000, () => members.map((member) => member.log()).join('\n')),
+    ready: async () =>
+      void (await until('etcd answers', answers, { ms: 20_000, log: () => members.map((member) => member.log()).join('\n') })),
     async save(file) {
       // a snapshot is asked of one member
       await run(running()[0] as string, ['snapshot', 'save', file])

@@ -58,15 +58,6 @@ export function serverProcess(argv: () => readonly string[], netns?: string): Se
   }
 }
 
-/** Asks `ready` every 50 ms until it is true; throws with `what` and the end of `log` after `timeoutMs`. */
-export async function waitUntil(what: string, ready: () => Promise<boolean> | boolean, timeoutMs = 15_000, log = () => ''): Promise<void> {
-  const until = Date.now() + timeoutMs
-  while (!(await ready())) {
-    if (Date.now() > until) throw new Error(`${what}: not within ${timeoutMs} ms\n${log().slice(-2000)}`)
-    await new Promise((resolve) => setTimeout(resolve, 50))
-  }
-}
-
 /** An address in 127/8 that no other test has, for servers with fixed ports: `127.<x>.<y>.<host>`. */
 export function loopbackNet(): (host: number) => string {
   const [x, y] = [1 + Math.floor(Math.random() * 254), 1 + Math.floor(Math.random() * 254)]

@@ -4,6 +4,7 @@ import { existsSync, mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Client } from '../../src/client/client.ts'
+import { until } from '../../testkit/until.ts'
 
 /** Where packages of peers are kept, outside of the repository. */
 const CACHE = process.env['CAUSEWAY_PEERS'] ?? '/var/tmp/causeway-peers'
@@ -41,7 +42,7 @@ export async function startPeer(): Promise<Peer> {
     '--address',
     `${folder}/ctd.sock`,
   ])
-  await until(() => existsSync(`${folder}/ctd.sock`), 'containerd')
+  await until('containerd', () => existsSync(`${folder}/ctd.sock`), 30_000)
   const socket = `${folder}/docker.sock`
   const dockerd = start(`${root}/usr/sbin/dockerd`, [
     ...['--data-root', `${folder}/data`, '--exec-root', `${folder}/exec`, '-H', `unix://${socket}`],
@@ -50,12 +51,13 @@ export async function startPeer(): Promise<Peer> {
   const host = `unix://${socket}`
   const client = new Client({ host })
   await until(
+    'dockerd',
     async () =>
       client.system.ping().then(
         () => true,
         () => false,
       ),
-    'dockerd',
+    30_000,
   )
   const tree = join(folder, 'busybox')
   mkdirSync(`${tree}/bin`, { recursive: true })
@@ -96,12 +98,4 @@ function mountsBelow(...folders: readonly string[]): string[] {
 function must(program: string, args: readonly string[]): void {
   const done = spawnSync(program, args, { encoding: 'utf8' })
   if (done.status !== 0) throw new Error(`${program} ${args.join(' ')}: ${done.stderr}`)
-}
-
-async function until(isTrue: () => boolean | Promise<boolean>, what: string): Promise<void> {
-  for (let i = 0; i < 300; i++) {
-    if (await isTrue()) return
-    await new Promise((resolve) => setTimeout(resolve, 100))
-  }
-  throw new Error(`${what} did not start in 30 s`)
 }

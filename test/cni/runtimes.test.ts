@@ -11,6 +11,7 @@ import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { copyFileSync, existsSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { after, before, describe, test } from 'node:test'
 import type { Ran } from '../../testkit/engine-lab.ts'
+import { until } from '../../testkit/until.ts'
 import { type CniLab, startCniLab } from './lab.ts'
 
 const ROOT = new URL('../..', import.meta.url).pathname
@@ -24,7 +25,7 @@ const LIMITS = '--ulimit nofile=1024:1024 --ulimit nproc=1024:1024'
 function makeRootfs(folder: string): string {
   for (const name of ['bin', 'etc', 'tmp', 'proc', 'sys', 'dev', 'www']) mkdirSync(`${folder}/${name}`, { recursive: true })
   copyFileSync('/usr/bin/busybox', `${folder}/bin/busybox`)
-  for (const name of ['sh', 'httpd', 'sleep', 'ping', 'ip']) symlinkSync('busybox', `${folder}/bin/${name}`)
+  for (const name of ['sh', 'httpd', 'sleep', 'ping', 'ip', 'cat']) symlinkSync('busybox', `${folder}/bin/${name}`)
   writeFileSync(`${folder}/www/index.html`, 'hello from inside\n')
   return folder
 }
@@ -42,10 +43,6 @@ const network = (name: string, subnet: string, bridge: string) => ({
   ],
 })
 
-async function until(what: string, isSo: () => Promise<boolean>): Promise<void> {
-  for (const end = Date.now() + 10_000; !(await isSo()); await new Promise((r) => setTimeout(r, 50))) assert.ok(Date.now() < end, what)
-}
-
 describe('runtimes with the CNI plugin', { skip }, () => {
   let lab: CniLab
   before(async () => {
@@ -55,9 +52,9 @@ describe('runtimes with the CNI plugin', { skip }, () => {
     assert.deepEqual(await lab.close(), [])
   })
   const noContainerLeft = () =>
-    until('the attachments are gone', async () => !(await lab.sh('ip -o link')).out.includes('causeway:endpoint'))
+    until('the attachments are gone', async () => !(await lab.sh('ip -o link')).out.includes('causeway:endpoint'), 10_000)
 
-  test('Podman: containers reach each other and the host, a port is published, addresses and MACs are taken', async () => {
+  test('Podman: containers reach each other by name, and the host; a port is published, addresses and MACs are taken', async () => {
     const dir = `${lab.dir}/podman`
     mkdirSync(`${dir}/net.d`, { recursive: true })
     const rootfs = makeRootfs(`${dir}/rootfs`)
@@ -89,9 +86,9 @@ describe('runtimes with the CNI plugin', { skip }, () => {
       return ran.out.trim()
     }
     assert.match(await ok('network ls'), /pods +causeway/)
-    await ok(`run -d --name web ${LIMITS} --network pods,back -p 8090:80 --rootfs ${rootfs} /bin/httpd -f -p 80 -h /www`)
+    await ok(`run -d --name web ${LIMITS} --network pods:alias=www,back -p 8090:80 --rootfs ${rootfs} /bin/httpd -f -p 80 -h /www`)
     try {
-      await until('the port answers', async () => (await lab.sh('curl -s -m 2 127.0.0.1:8090')).out === 'hello from inside\n')
+      await until('the port answers', async () => (await lab.sh('curl -s -m 2 127.0.0.1:8090')).out === 'hello from inside\n', 10_000)
       const states = JSON.parse(await ok("inspect web --format '{{json .NetworkSettings.Networks}}'"))
       assert.match(states.pods.IPAddress, /^10\.64\.0\./)
       assert.match(states.back.IPAddress, /^10\.65\.0\./)
@@ -100,8 +97,19 @@ describe('runtimes with the CNI plugin', { skip }, () => {
       await ok(`${run} /bin/sleep 600`)
       const out = await ok(`exec other /bin/sh -c '${script}'`)
       assert.match(out, /92:d0:c6:0a:29:33[\s\S]*10\.64\.0\.99\/24[\s\S]*1 packets received[\s\S]*1 packets received/)
+      assert.match(await ok('exec other /bin/cat /etc/resolv.conf'), /^nameserver 127\.0\.0\.11$/m)
+      await ok(`run -d --name third ${LIMITS} --network back --rootfs ${rootfs} /bin/sleep 600`)
+      for (const [from, name, address] of [
+        ['other', 'web', states.pods.IPAddress],
+        ['other', 'www', states.pods.IPAddress],
+        ['third', 'web', states.back.IPAddress],
+        ['web', 'other', '10.64.0.99'],
+        ['web', 'third', '10.65.0.'], // web asks the names of both its networks
+      ])
+        assert.match(await ok(`exec ${from} /bin/ping -c1 -W3 ${name}`), new RegExp(`PING ${name} \\(${address.replaceAll('.', '\\.')}`))
+      assert.notEqual((await podman('exec third /bin/ping -c1 -W1 other')).code, 0, 'names stay within their network')
     } finally {
-      await podman('rm -f -t 0 web other')
+      await podman('rm -f -t 0 web other third')
     }
     assert.equal((await lab.sh('nft list table inet causeway')).out.includes('8090'), false)
     await noContainerLeft()
@@ -132,7 +140,7 @@ describe('runtimes with the CNI plugin', { skip }, () => {
       stdio: 'ignore',
     })
     try {
-      await until('containerd listens', async () => existsSync(`${dir}/c.sock`))
+      await until('containerd listens', async () => existsSync(`${dir}/c.sock`), 10_000)
       const script = 'ip addr show eth0; ip route; ping -c1 -W3 10.66.0.1'
       const ran = await lab.sh(
         `PATH=${path} timeout 60 ctr -a ${dir}/c.sock -n causeway run --rm --cni --rootfs ${rootfs} one /bin/sh -c 'sleep 0.5; ${script}'`,

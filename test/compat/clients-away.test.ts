@@ -8,19 +8,12 @@ import { join } from 'node:path'
 import { after, test } from 'node:test'
 import { startEngineLab } from '../../testkit/engine-lab.ts'
 import { isolate } from '../../testkit/isolated.ts'
+import { until } from '../../testkit/until.ts'
 
 isolate()
 const GROUP = 4711
 const lab = await startEngineLab(['--group', String(GROUP)])
 after(async () => assert.deepEqual(await lab.close(), []))
-
-async function until(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
-  for (const end = Date.now() + 8000; Date.now() < end; ) {
-    if (await holds()) return
-    await new Promise((resolve) => setTimeout(resolve, 50))
-  }
-  assert.fail(`not within 8 s: ${what}`)
-}
 
 const descriptors = () => readdirSync(`/proc/${lab.pid()}/fd`).length
 const residentMb = () => Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${lab.pid()}/status`, 'utf8'))?.[1]) / 1024

@@ -4,19 +4,13 @@ import { readdirSync } from 'node:fs'
 import { after, test } from 'node:test'
 import { startEngineLab } from '../../testkit/engine-lab.ts'
 import { isolate } from '../../testkit/isolated.ts'
+import { until } from '../../testkit/until.ts'
 
 isolate()
 const lab = await startEngineLab()
 after(async () => assert.deepEqual(await lab.close(), []))
 
 const OPTIONS = ['--log-opt', 'max-size=10k', '--log-opt', 'max-file=3']
-
-async function eventually(what: string, holds: () => Promise<boolean> | boolean): Promise<void> {
-  for (const end = Date.now() + 10_000; !(await holds()); ) {
-    assert.ok(Date.now() < end, `in vain: ${what}`)
-    await new Promise((resolve) => setTimeout(resolve, 30))
-  }
-}
 
 async function logFilesOf(name: string): Promise<string[]> {
   const path: string = (await lab.api('GET', `/containers/${name}/json`)).json.LogPath
@@ -76,19 +70,19 @@ test('an engine that was killed and comes back loses no line and keeps its bound
   assert.equal(create.code, 0, create.err)
   const upTo = (n: number) => lab.exec('steady', 'sh', '-c', `echo ${n} > /f`)
   const last = async () => numbers((await lab.docker('logs', '-n', '1', 'steady')).out)[0]
-  await eventually('the pipe', async () => (await upTo(200)).code === 0 && (await last()) === 200)
-  await eventually('a rotation', async () => (await logFilesOf('steady')).includes('container.log.1'))
+  await until('the pipe', async () => (await upTo(200)).code === 0 && (await last()) === 200, 10_000)
+  await until('a rotation', async () => (await logFilesOf('steady')).includes('container.log.1'), 10_000)
   // the order is given before the engine dies and carried out without it
   const pid: number = (await lab.api('GET', '/containers/steady/json')).json.State.Pid
   await lab.sh(`kill -STOP ${lab.pid()}`)
   await lab.sh(`echo 700 > /proc/${pid}/root/f`)
   await lab.kill9()
   await lab.start()
-  await eventually('the lines', async () => (await last()) === 700)
+  await until('the lines', async () => (await last()) === 700, 10_000)
   const kept = (await lab.docker('logs', 'steady')).out
   assertUnbroken(kept, 700)
   assert.ok(numbers(kept).length >= 500, `${numbers(kept).length} lines`)
-  await eventually('a rotation after the restart', async () => (await upTo(1100)).code === 0 && (await last()) === 1100)
-  await eventually('the bound', async () => (await logFilesOf('steady')).length <= 3)
+  await until('a rotation after the restart', async () => (await upTo(1100)).code === 0 && (await last()) === 1100, 10_000)
+  await until('the bound', async () => (await logFilesOf('steady')).length <= 3, 10_000)
   assertUnbroken((await lab.docker('logs', 'steady')).out, 1100)
 })

@@ -4,7 +4,8 @@ import { execFileSync, spawnSync } from 'node:child_process'
 import { after, test } from 'node:test'
 import { startEngineLab } from '../../testkit/engine-lab.ts'
 import { isolate } from '../../testkit/isolated.ts'
-import { sleep, unsettled, until } from './judge.ts'
+import { until } from '../../testkit/until.ts'
+import { sleep, unsettled } from './judge.ts'
 import { outside } from './outside.ts'
 
 isolate()

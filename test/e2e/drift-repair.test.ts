@@ -3,8 +3,9 @@ import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import { startEngineLab } from '../../testkit/engine-lab.ts'
 import { isolate } from '../../testkit/isolated.ts'
+import { until } from '../../testkit/until.ts'
 import { type Flow, tcpFlow, udpFlow } from './flows.ts'
-import { sleep, unsettled, until } from './judge.ts'
+import { sleep, unsettled } from './judge.ts'
 import { outside } from './outside.ts'
 
 isolate()

@@ -7,17 +7,6 @@ import type { EngineLab } from '../../testkit/engine-lab.ts'
 
 export const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms))
 
-/** Waits until `probe` gives something else than undefined; throws what it waits for after `ms`. Polls every 2 ms. */
-export async function until<T>(what: string, probe: () => Promise<T | undefined> | T | undefined, ms = 5000): Promise<T> {
-  const end = Date.now() + ms
-  for (;;) {
-    const got = await probe()
-    if (got !== undefined) return got
-    if (Date.now() > end) throw new Error(`did not happen within ${ms} ms: ${what}`)
-    await sleep(2)
-  }
-}
-
 interface InspectedContainer {
   readonly Id: string
   readonly Name: string

@@ -5,8 +5,9 @@ import { readFileSync } from 'node:fs'
 import { after, test } from 'node:test'
 import { type EngineLab, startEngineLab } from '../../testkit/engine-lab.ts'
 import { isolate } from '../../testkit/isolated.ts'
+import { until } from '../../testkit/until.ts'
 import { tcpFlow } from './flows.ts'
-import { sleep, unsettled, until } from './judge.ts'
+import { sleep, unsettled } from './judge.ts'
 import { outside } from './outside.ts'
 
 isolate()

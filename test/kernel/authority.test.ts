@@ -9,6 +9,7 @@ import type { Driver, EndpointFacts, Plug } from '../../src/drivers/types.ts'
 import { createNetns, removeNetns } from '../../src/sys/netns.ts'
 import { type ControllerLab, startControllerLab } from '../../testkit/controller-lab.ts'
 import { isolate } from '../../testkit/isolated.ts'
+import { until } from '../../testkit/until.ts'
 
 isolate()
 
@@ -16,14 +17,6 @@ function ip(text: string, inside?: string): string {
   const argv = inside === undefined ? ['ip', ...text.split(' ')] : ['nsenter', `--net=${inside}`, 'ip', ...text.split(' ')]
   const { stdout, stderr } = spawnSync(argv[0] as string, argv.slice(1), { encoding: 'utf8' })
   return stdout + stderr
-}
-
-async function until(what: string, isSo: () => boolean): Promise<void> {
-  const end = Date.now() + 5000
-  while (!isSo()) {
-    assert.ok(Date.now() < end, `not within 5 s: ${what}`)
-    await new Promise((resolve) => setTimeout(resolve, 10))
-  }
 }
 
 /** A driver without a gateway whose endpoints plug in as `plug` says. */

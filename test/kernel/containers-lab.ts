@@ -255,14 +255,6 @@ export async function logOf(lab: Lab, id: string, options: { stderr?: boolean } 
   return text
 }
 
-export async function eventually(check: () => boolean | Promise<boolean>, what: string, ms = 8000): Promise<void> {
-  const end = Date.now() + ms
-  while (!(await check())) {
-    if (Date.now() > end) throw new Error(`never happened: ${what}`)
-    await new Promise((resolve) => setTimeout(resolve, 20))
-  }
-}
-
 export function exists(path: string): boolean {
   try {
     statSync(path)

@@ -3,7 +3,8 @@ import { readdirSync, readFileSync } from 'node:fs'
 import test, { after, before } from 'node:test'
 import { NetError } from '../../src/base/errors.ts'
 import { isolate } from '../../testkit/isolated.ts'
-import { eventually, exists, type Lab, logOf, openLab, runToEnd, shell } from './containers-lab.ts'
+import { until } from '../../testkit/until.ts'
+import { exists, type Lab, logOf, openLab, runToEnd, shell } from './containers-lab.ts'
 
 isolate()
 
@@ -114,7 +115,7 @@ test('pause stops the processes and unpause lets them go on; a paused container 
   await assert.rejects(lab.containers.execCreate(id, { Cmd: ['true'] }), /is paused, unpause the container before exec/)
   await assert.rejects(lab.containers.remove(id, { force: false, volumes: false, link: false }), /paused and must be unpaused first/)
   await lab.containers.unpause(id)
-  await eventually(async () => (await logOf(lab, id)).length > before.length, 'more output')
+  await until('more output', async () => (await logOf(lab, id)).length > before.length)
   await lab.containers.pause(id)
   await lab.containers.remove(id, { force: true, volumes: false, link: false })
   assert.equal(lab.containers.find(id), undefined)
@@ -159,7 +160,7 @@ test('restart policy: on-failure tries again as often as asked, and the counter 
   const ended = lab.containers.wait(id, 'next-exit', never())
   await lab.containers.start(id)
   assert.equal((await ended).exitCode, 2) // the first exit ends a wait, whatever the policy does then
-  await eventually(() => lab.containers.get(id).state.status === 'exited', 'the last try')
+  await until('the last try', () => lab.containers.get(id).state.status === 'exited')
   assert.equal(await logOf(lab, id), 'run\nrun\nrun\n')
   assert.equal(lab.containers.get(id).restartCount, 2)
 })
@@ -167,8 +168,8 @@ test('restart policy: on-failure tries again as often as asked, and the counter 
 test('restart policy: a stopped container stays stopped, also while it waits for its restart', async () => {
   const { id } = await lab.containers.create(shell('sleep 0.05; exit 1', {}, { RestartPolicy: { Name: 'always' } }))
   await lab.containers.start(id)
-  await eventually(() => lab.containers.get(id).restartCount >= 2, 'restarts')
-  await eventually(() => lab.containers.get(id).state.status === 'restarting', 'waiting')
+  await until('restarts', () => lab.containers.get(id).restartCount >= 2)
+  await until('waiting', () => lab.containers.get(id).state.status === 'restarting')
   await lab.containers.stop(id)
   const count = lab.containers.get(id).restartCount
   await new Promise((resolve) => setTimeout(resolve, 1000))
@@ -209,8 +210,8 @@ test('health: the test command decides between healthy and unhealthy, and both a
   const { id } = await lab.containers.create(shell('sleep 1; touch /tmp/well; sleep 100', { Healthcheck: healthcheck }))
   await lab.containers.start(id)
   assert.equal(lab.containers.get(id).state.health?.status, 'starting')
-  await eventually(() => lab.containers.get(id).state.health?.status === 'unhealthy', 'unhealthy')
-  await eventually(() => lab.containers.get(id).state.health?.status === 'healthy', 'healthy')
+  await until('unhealthy', () => lab.containers.get(id).state.health?.status === 'unhealthy')
+  await until('healthy', () => lab.containers.get(id).state.health?.status === 'healthy')
   assert.equal(lab.containers.get(id).state.health?.failingStreak, 0)
   await lab.containers.kill(id)
   const statuses = lab.events.filter((e) => e.Actor.ID === id && e.Action.startsWith('health_status')).map((e) => e.Action)

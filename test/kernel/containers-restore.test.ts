@@ -5,7 +5,8 @@ import { tmpdir } from 'node:os'
 import test from 'node:test'
 import { openLmdbStore } from '../../src/store/lmdb-store.ts'
 import { isolate } from '../../testkit/isolated.ts'
-import { eventually, exists, type Lab, logOf, openLab, shell } from './containers-lab.ts'
+import { until } from '../../testkit/until.ts'
+import { exists, type Lab, logOf, openLab, shell } from './containers-lab.ts'
 
 isolate()
 
@@ -59,7 +60,7 @@ test('kill -9 of the engine: containers go on, exits of the meantime are known, 
     const { containers } = lab
     assert.equal(containers.get('lives').state.status, 'running')
     const before = (await logOf(lab, ids.lives)).length
-    await eventually(async () => (await logOf(lab, ids.lives)).length > before, 'output goes on')
+    await until('output goes on', async () => (await logOf(lab, ids.lives)).length > before)
     const { state } = containers.get('ends')
     assert.deepEqual([state.status, state.exitCode], ['exited', 6])
     assert.ok(Date.parse(state.finishedAt) < Date.now() - 300, 'the time of the exit, not of the restore')
@@ -74,10 +75,10 @@ test('kill -9 of the engine: containers go on, exits of the meantime are known, 
     session.output.on('data', (chunk: { data: Buffer }) => {
       seen += chunk.data
     })
-    await eventually(() => seen.includes('\n'), 'attach works again')
+    await until('attach works again', () => seen.includes('\n'))
     const exec = await containers.execCreate('lives', { Cmd: ['true'] })
     await containers.execStart(exec, { detach: true })
-    await eventually(() => containers.execInspect(exec).exitCode === 0, 'exec works again')
+    await until('exec works again', () => containers.execInspect(exec).exitCode === 0)
     await containers.kill('lives')
     assert.equal(containers.get('lives').state.exitCode, 137)
     assert.equal(exists(`${lab.dir}/netns/${ids.lives.slice(0, 12)}`), true, 'the member still runs in it')

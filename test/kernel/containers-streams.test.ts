@@ -3,7 +3,8 @@ import { spawnSync } from 'node:child_process'
 import test, { after, before } from 'node:test'
 import type { AttachSession } from '../../src/containers/types.ts'
 import { isolate } from '../../testkit/isolated.ts'
-import { eventually, type Lab, logOf, openLab, runToEnd, shell } from './containers-lab.ts'
+import { until } from '../../testkit/until.ts'
+import { type Lab, logOf, openLab, runToEnd, shell } from './containers-lab.ts'
 
 isolate()
 
@@ -39,7 +40,7 @@ test('attach before start sees everything, stdout and stderr apart, and ends wit
   const { id } = await lab.containers.create(shell('echo first; echo oops >&2; exit 0'))
   const seen = watch(await lab.containers.attach(id, ALL))
   await lab.containers.start(id)
-  await eventually(() => seen.ended, 'end of output')
+  await until('end of output', () => seen.ended)
   assert.deepEqual(seen, { out: 'first\n', err: 'oops\n', ended: true })
 })
 
@@ -50,7 +51,7 @@ test('stdin of a StdinOnce container: what is typed arrives, half-close is end o
   await lab.containers.start(id)
   session.stdin.write(Buffer.alloc(300_000, 'x'))
   session.stdin.end(Buffer.from('tail'))
-  await eventually(() => seen.ended, 'end of output')
+  await until('end of output', () => seen.ended)
   assert.equal(seen.out, '300004\ndone\n')
 })
 
@@ -60,26 +61,26 @@ test('stdin stays open when a client leaves a container without StdinOnce, and t
   const one = await lab.containers.attach(id, ALL)
   const seenOne = watch(one)
   one.stdin.end('one\n')
-  await eventually(() => seenOne.out === 'got one\n', 'first answer')
+  await until('first answer', () => seenOne.out === 'got one\n')
   one.close()
   const two = await lab.containers.attach(id, ALL)
   const seenTwo = watch(two)
   two.stdin.write('two\n')
-  await eventually(() => seenTwo.out === 'got two\n', 'second answer')
+  await until('second answer', () => seenTwo.out === 'got two\n')
   assert.equal(lab.containers.get(id).state.status, 'running')
   await lab.containers.kill(id)
-  await eventually(() => seenTwo.ended, 'end')
+  await until('end', () => seenTwo.ended)
 })
 
 test('two clients see the same output, and logs replays what was before', async () => {
   const { id } = await lab.containers.create(shell('echo before; while read line; do echo "got $line"; done', { OpenStdin: true }))
   await lab.containers.start(id)
-  await eventually(async () => (await logOf(lab, id)) === 'before\n', 'log')
+  await until('log', async () => (await logOf(lab, id)) === 'before\n')
   const one = await lab.containers.attach(id, ALL)
   const two = await lab.containers.attach(id, { ...ALL, logs: true })
   const [seenOne, seenTwo] = [watch(one), watch(two)]
   one.stdin.write('hello\n')
-  await eventually(() => seenOne.out !== '' && seenTwo.out.includes('hello'), 'output')
+  await until('output', () => seenOne.out !== '' && seenTwo.out.includes('hello'))
   assert.equal(seenOne.out, 'got hello\n')
   assert.equal(seenTwo.out, 'before\ngot hello\n')
   await lab.containers.kill(id)
@@ -93,13 +94,13 @@ test('tty: one stream with carriage returns, window size reaches the process', a
   assert.equal(session.tty, true)
   const seen = watch(session)
   await lab.containers.start(id)
-  await eventually(() => seen.out.includes('\r\n'), 'first size')
+  await until('first size', () => seen.out.includes('\r\n'))
   await lab.containers.resize(id, 33, 77)
   session.stdin.write('\n')
-  await eventually(() => seen.out.includes('33 77'), 'new size')
+  await until('new size', () => seen.out.includes('33 77'))
   assert.equal(seen.err, '')
   await lab.containers.kill(id)
-  await eventually(() => seen.ended, 'end')
+  await until('end', () => seen.ended)
 })
 
 test('input that comes before the start, and its end, reach the process', async () => {
@@ -110,7 +111,7 @@ test('input that comes before the start, and its end, reach the process', async 
     session.stdin.end(text)
     await new Promise((resolve) => setTimeout(resolve, 50))
     await lab.containers.start(id)
-    await eventually(() => seen.ended, 'end of cat')
+    await until('end of cat', () => seen.ended)
     assert.equal(seen.out, text)
   }
 })
@@ -125,9 +126,9 @@ test('detach keys end the client and leave the container running', async () => {
     const session = await lab.containers.attach(id, { ...ALL, ...(keys === undefined ? {} : { detachKeys: keys }) })
     const seen = watch(session)
     session.stdin.write('hi\n')
-    await eventually(() => seen.out.includes('hi'), 'echo')
+    await until('echo', () => seen.out.includes('hi'))
     session.stdin.write(typed)
-    await eventually(() => seen.ended, 'detach')
+    await until('detach', () => seen.ended)
     assert.equal(lab.containers.get(id).state.status, 'running')
     assert.ok(lab.events.some((e) => e.Action === 'detach' && e.Actor.ID === id))
     await lab.containers.kill(id)
@@ -148,7 +149,7 @@ test('exec: output, exit code, user, environment and working directory', async (
   assert.equal(lab.containers.execInspect(execId).exitCode, null)
   const session = await lab.containers.execStart(execId, { detach: false })
   const seen = watch(session as AttachSession)
-  await eventually(() => seen.ended, 'end of exec')
+  await until('end of exec', () => seen.ended)
   assert.equal(seen.out, 'web\nweb log\n/data\ncontainer exec\n')
   assert.equal(seen.err, 'bad\n')
   assert.deepEqual([lab.containers.execInspect(execId).running, lab.containers.execInspect(execId).exitCode], [false, 5])
@@ -166,7 +167,7 @@ test('exec: stdin with half-close, tty, and detached', async () => {
   const session = (await lab.containers.execStart(piped, { detach: false })) as AttachSession
   const seen = watch(session)
   session.stdin.end('12345')
-  await eventually(() => seen.ended, 'end')
+  await until('end', () => seen.ended)
   assert.equal(seen.out.trim(), '5')
 
   const tty = await lab.containers.execCreate(id, {
@@ -176,12 +177,12 @@ test('exec: stdin with half-close, tty, and detached', async () => {
     AttachStdout: true,
   })
   const seenTty = watch((await lab.containers.execStart(tty, { detach: false, consoleSize: [40, 100] })) as AttachSession)
-  await eventually(() => seenTty.ended, 'end of tty')
+  await until('end of tty', () => seenTty.ended)
   assert.equal(seenTty.out, '40 100\r\nterminal\r\n')
 
   const detached = await lab.containers.execCreate(id, { Cmd: ['touch', '/tmp/made'] })
   assert.equal(await lab.containers.execStart(detached, { detach: true }), undefined)
-  await eventually(() => lab.containers.execInspect(detached).exitCode === 0, 'detached exec')
+  await until('detached exec', () => lab.containers.execInspect(detached).exitCode === 0)
 })
 
 test('exec: a missing command and a stopped container are refused with the texts that clients know', async () => {

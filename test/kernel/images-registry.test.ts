@@ -7,7 +7,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { createReadStream, existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
-import { collect, labsOfThisFile, scratch, sh, stream, tarOf } from './images-lab.ts'
+import { collect, type Lab, labsOfThisFile, scratch, sh, stream, tarOf } from './images-lab.ts'
 
 const HOST = '127.0.0.1:5000'
 const REGISTRY = '/usr/bin/docker-registry'

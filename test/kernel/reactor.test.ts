@@ -10,6 +10,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { AF_UNIX, check, close, pidfdOpen, raw, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_SEQPACKET } from '../../src/sys/libc.ts'
 import { Reactor } from '../../src/sys/reactor.ts'
+import { until } from '../../testkit/until.ts'
 
 // The reactor keeps no process alive, so a test that waits for it has to.
 const alive = setInterval(() => {}, 1000)
@@ -33,14 +34,6 @@ function send(fd: number, text: string): number {
   return Number(raw.send(fd, bytes, bytes.length, 0))
 }
 
-async function until(condition: () => boolean, ms = 2000): Promise<void> {
-  const deadline = performance.now() + ms
-  while (!condition()) {
-    assert.ok(performance.now() < deadline, 'waited too long')
-    await sleep(2)
-  }
-}
-
 const openFds = (): number => readdirSync('/proc/self/fd').length
 
 test('packets of a SEQPACKET socket arrive whole and in order, then its end once', async () => {
@@ -55,7 +48,7 @@ test('packets of a SEQPACKET socket arrive whole and in order, then its end once
   const sent = Array.from({ length: 50 }, (_, i) => `packet ${i}`)
   for (const text of sent) assert.equal(send(theirs, text), text.length)
   close(theirs)
-  await until(() => ends.length > 0)
+  await until('the end of the stream', () => ends.length > 0)
   assert.deepEqual(got, sent)
   assert.deepEqual(ends, ['eof'])
   close(ours)
@@ -71,7 +64,7 @@ test('the caller may close its own descriptor at once: the reactor reads a dupli
   )
   close(ours)
   send(theirs, 'still here')
-  await until(() => got.length > 0)
+  await until('a packet', () => got.length > 0)
   subscription.close()
   close(theirs)
   assert.deepEqual(got, ['still here'])
@@ -116,10 +109,10 @@ test('a paused consumer gets nothing and stops the sender; resumed, it gets ever
   }
   assert.deepEqual(got, [])
   subscription.resume()
-  await until(() => got.length === sent)
+  await until('every packet', () => got.length === sent)
   assert.deepEqual(got, [...got.keys()])
   assert.ok(send(theirs, `${sent} more`) > 0)
-  await until(() => got.length === sent + 1)
+  await until('the packet that followed', () => got.length === sent + 1)
   subscription.close()
   close(ours)
   close(theirs)
@@ -149,11 +142,11 @@ test('readable descriptors are reported again until they are emptied', async () 
     calls++
     raw.recv(ours, one, one.length, 0)
   })
-  await until(() => calls === 2)
+  await until('two reads', () => calls === 2)
   await sleep(30)
   assert.equal(calls, 2)
   send(theirs, 'c')
-  await until(() => calls === 3)
+  await until('the third read', () => calls === 3)
   subscription.close()
   send(theirs, 'd')
   await sleep(30)
@@ -175,7 +168,7 @@ test('a full socket is reported writable once, when the reader has made room', a
   while (Number(raw.recv(theirs, buffer, buffer.length, 0)) > 0) {
     // empty it
   }
-  await until(() => calls === 1)
+  await until('the callback', () => calls === 1)
   await sleep(20)
   assert.equal(calls, 1)
   close(ours)
@@ -212,7 +205,7 @@ test('a thousand subscriptions come and go without leaving a descriptor', async 
     close(theirs)
     if (i % 2 === 1) subscription.close()
   }
-  await until(() => openFds() <= before)
+  await until('the descriptors are closed', () => openFds() <= before)
 })
 
 test('close ends the thread within 300 ms and leaves no descriptor', async () => {
@@ -230,7 +223,7 @@ test('close ends the thread within 300 ms and leaves no descriptor', async () =>
   assert.ok(performance.now() - start < 1500)
   close(ours)
   close(theirs)
-  await until(() => openFds() <= before)
+  await until('the descriptors are closed', () => openFds() <= before)
   assert.throws(() => other.onReadable(0, () => {}), /the reactor is closed/)
 })
 

@@ -10,6 +10,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { type KernelEvent, watchKernel } from '../../src/kernel/watch.ts'
 import { closeNetns, createNetns, initNetns, openNetns, removeNetns } from '../../src/sys/netns.ts'
 import { Reactor } from '../../src/sys/reactor.ts'
+import { until } from '../../testkit/until.ts'
 
 const alive = setInterval(() => {}, 1000)
 let reactor: Reactor
@@ -25,14 +26,6 @@ after(async () => {
 function sh(script: string): void {
   const run = spawnSync('sh', ['-ec', script], { encoding: 'utf8' })
   assert.equal(run.status, 0, run.stderr)
-}
-
-async function until(condition: () => boolean, what: string): Promise<void> {
-  const deadline = performance.now() + 3000
-  while (!condition()) {
-    assert.ok(performance.now() < deadline, what)
-    await sleep(2)
-  }
 }
 
 /** One line per event, as a person would say it. */
@@ -76,7 +69,7 @@ test('links, ports, addresses, routes and neighbours are reported with their val
       ip route del 192.0.2.0/24
       ip link set v0 nomaster
       ip link del br0`)
-  await until(() => events.some((e) => e.startsWith('link delete br0')), events.join('\n'))
+  await until('the end of the bridge', () => events.some((e) => e.startsWith('link delete br0')), { log: () => events.join('\n') })
   for (const wanted of [
     'link new br0 bridge down master 0',
     'port new v0 isolated true',
@@ -106,7 +99,7 @@ test('only the groups that were asked for are reported', async () => {
   const events: KernelEvent[] = []
   const watch = watchKernel(reactor, undefined, ['addr4'], (batch) => events.push(...batch))
   sh('ip link add br0 type bridge; ip addr add 10.9.1.1/24 dev br0; ip addr add fd00:1::1/64 dev br0; ip link del br0')
-  await until(() => events.length === 2, JSON.stringify(events))
+  await until('two events', () => events.length === 2, { log: () => JSON.stringify(events) })
   assert.deepEqual(events.map(text), ['addr new 10.9.1.1/24 br0', 'addr delete 10.9.1.1/24 br0'])
   watch.close()
 })
@@ -115,11 +108,11 @@ test('nftables changes name the table, and the commit names the process', async 
   const events: string[] = []
   const watch = watchKernel(reactor, undefined, ['nft'], (batch) => events.push(...batch.map(text)))
   sh("nft 'add table inet mine; add chain inet mine c; add rule inet mine c accept'")
-  await until(() => events.some((e) => e.endsWith(' nft')), events.join('\n'))
+  await until('an nft event', () => events.some((e) => e.endsWith(' nft')), { log: () => events.join('\n') })
   assert.deepEqual(events, ['nft mine -', 'nft mine -', 'nft mine -', 'nft - nft'])
   events.length = 0
   sh('nft flush ruleset')
-  await until(() => events.some((e) => e.endsWith(' nft')), events.join('\n'))
+  await until('an nft event', () => events.some((e) => e.endsWith(' nft')), { log: () => events.join('\n') })
   assert.ok(events.includes('nft mine -'))
   watch.close()
 })
@@ -132,7 +125,7 @@ test('another namespace is watched, also after its descriptor was closed, and it
   const watch = watchKernel(reactor, ns, ['link'], (batch) => events.push(...batch.map(text)))
   closeNetns(ns)
   sh(`ip link add here0 type bridge; ip link del here0; nsenter --net=${dir}/a ip link add there0 type bridge`)
-  await until(() => events.length > 0, 'nothing came')
+  await until('an event', () => events.length > 0)
   assert.ok(
     events.every((e) => e.includes('there0')),
     events.join('\n'),
@@ -157,11 +150,11 @@ test('a burst that nobody reads is told as an overrun, and no later change is mi
     spawnSync('sh', ['-c', 'seq 1 15000 | sed "s/.*/link set dev br0 alias a&/" | ip -batch -'])
   })
   sh('ip link add br0 type bridge; ip link set br0 up') // links that are down are changed without notice: netdev_state_change()
-  await until(() => overruns > 0, 'no overrun')
+  await until('an overrun', () => overruns > 0)
   assert.ok(!aliases.includes('a15000'), 'the burst was too small to lose anything')
   for (let i = 0; i < 5; i++) {
     sh(`ip link set dev br0 alias after${i}`)
-    await until(() => aliases.includes(`after${i}`), `after${i} is missing`)
+    await until(`after${i}`, () => aliases.includes(`after${i}`))
   }
   assert.equal(overruns, 1)
   watch.close()
@@ -173,5 +166,5 @@ test('watches leave no descriptor behind', async () => {
   const count = () => readdirSync('/proc/self/fd').length
   const before = count()
   for (let i = 0; i < 20; i++) watchKernel(reactor, undefined, ['link', 'nft'], () => {}).close()
-  await until(() => count() <= before, 'descriptors remain')
+  await until('the descriptors are closed', () => count() <= before)
 })

@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { after, test } from 'node:test'
 import { startEngineLab } from '../../testkit/engine-lab.ts'
 import { isolate } from '../../testkit/isolated.ts'
+import { until } from '../../testkit/until.ts'
 
 isolate()
 
@@ -36,14 +37,9 @@ async function stopServer(): Promise<void> {
   await gone
 }
 
-/** Waits until `check` holds, at most `ms`; fails with what it said last. */
-async function eventually(what: string, check: () => boolean | Promise<boolean>, ms = 8000): Promise<void> {
-  const until = Date.now() + ms
-  while (!(await check())) {
-    assert.ok(Date.now() < until, `${what}\n${said.slice(-2000)}\n${lab?.log().slice(-2000)}`)
-    await new Promise((resolve) => setTimeout(resolve, 50))
-  }
-}
+/** Waits until `check` holds; fails with what the server and the engine said last. */
+const eventually = (what: string, check: () => boolean | Promise<boolean>, ms = 8000) =>
+  until(what, check, { ms, log: () => `${said.slice(-2000)}\n${lab?.log().slice(-2000)}` })
 
 async function serve(program: string, args: string[], ready: RegExp): Promise<void> {
   await stopServer()

@@ -4,6 +4,7 @@ import { spawn, spawnSync } from 'node:child_process'
 import { after, test } from 'node:test'
 import { startEngineLab } from '../../testkit/engine-lab.ts'
 import { isolate } from '../../testkit/isolated.ts'
+import { until } from '../../testkit/until.ts'
 
 isolate()
 
@@ -32,14 +33,6 @@ const wires = async () => (await lab.api('GET', '/causeway/v1/wires')).json.wire
 const reaches = async (container: string, ip: string) =>
   / 1 packets received/.test((await lab.exec(container, 'ping', '-c1', '-W2', ip)).out)
 const links = () => sh("ip -o link | sed 's/^[0-9]*: //;s/[@:].*//' | sort | tr '\\n' ' '")
-
-async function eventually(what: string, check: () => Promise<boolean>): Promise<void> {
-  const until = Date.now() + 5000
-  while (!(await check())) {
-    assert.ok(Date.now() < until, what)
-    await new Promise((resolve) => setTimeout(resolve, 30))
-  }
-}
 
 test('pipework br1 c1 192.168.1.10/24@192.168.1.1: the bridge is made, two containers without networks meet on it', async () => {
   await lab.run('c1', { networks: ['none'] })
@@ -74,11 +67,11 @@ test('pipework br1 c1 192.168.1.10/24@192.168.1.1: the bridge is made, two conta
 
 test('a restarted container has its wire again; a stopped one waits for it', async () => {
   await lab.api('POST', '/containers/c1/restart?t=0')
-  await eventually('c1 is wired again', () => reaches('c1', '192.168.1.11'))
+  await until('c1 is wired again', () => reaches('c1', '192.168.1.11'))
   await lab.api('POST', '/containers/c2/stop?t=0')
-  await eventually('c2 waits', async () => (await wires())[1].state === 'waiting')
+  await until('c2 waits', async () => (await wires())[1].state === 'waiting')
   await lab.api('POST', '/containers/c2/start')
-  await eventually('c2 is wired again', () => reaches('c2', '192.168.1.10'))
+  await until('c2 is wired again', () => reaches('c2', '192.168.1.10'))
 })
 
 test('killed and started again: wires are there all the time, and taken up; one that somebody cut is plugged in again', async () => {
@@ -90,21 +83,21 @@ test('killed and started again: wires are there all the time, and taken up; one 
     (await wires()).map((w: { state: string }) => w.state),
     ['up', 'up'],
   )
-  await eventually('c1 is wired again', () => reaches('c1', '192.168.1.11'))
+  await until('c1 is wired again', () => reaches('c1', '192.168.1.11'))
 })
 
 test('into any namespace: by its path, or by a process', async () => {
   await wire('--bridge', 'br1', '--ip', '192.168.1.20/24', '--netns', `/run/netns/${BLUE}`)
   assert.equal(await reaches('c1', '192.168.1.20'), true)
   const sleeper = spawn('unshare', ['--net', 'sleep', '60'], { stdio: 'ignore' })
-  await eventually(
+  await until(
     'the process has a namespace of its own',
     async () => sh('readlink /proc/self/ns/net') !== sh(`readlink /proc/${sleeper.pid}/ns/net`),
   )
   await wire('--bridge', 'br1', '--ip', '192.168.1.21/24', '--pid', String(sleeper.pid))
   assert.equal(await reaches('c1', '192.168.1.21'), true)
   sleeper.kill('SIGKILL')
-  await eventually('its wire has gone with it', async () => (await wires())[3].state === 'gone')
+  await until('its wire has gone with it', async () => (await wires())[3].state === 'gone')
   const ids = (await wires()).map((w: { id: string }) => w.id)
   const { code, out } = await lab.causeway('wire', 'rm', ids[2], ids[3].slice(0, 6))
   assert.deepEqual([code, out], [0, `${ids[2]}\n${ids[3].slice(0, 6)}\n`])
@@ -124,7 +117,7 @@ test('VLAN: the kernel makes the tag, or the answer says that it cannot', async 
   }
   assert.equal(code, 1)
   assert.match(err, /a wire with VLAN 20 cannot be made: this kernel has no 802\.1Q interfaces/)
-  await eventually('nothing of it is left', async () => links() === before)
+  await until('nothing of it is left', async () => links() === before)
   assert.equal((await wires()).length, 2)
 })
 
@@ -182,7 +175,7 @@ test('bad input is refused with the reason, and nothing is changed', async () =>
   }
   await lab.api('POST', '/containers/c2/stop?t=0')
   assert.match((await lab.causeway('wire', '--bridge', 'br1', 'c2')).err, /container c2 is not running: start it first/)
-  await eventually('nothing was changed but c2', async () => links().split(' ').length === before.split(' ').length - 1)
+  await until('nothing was changed but c2', async () => links().split(' ').length === before.split(' ').length - 1)
   assert.equal((await lab.exec('c1', 'ip', '-4', 'addr')).out, inside)
   sh('ip link del cwnobr')
 })
@@ -194,13 +187,13 @@ test('removed: a wire by its id, the others with their container, the bridge wit
   assert.doesNotMatch((await lab.exec('c1', 'ip', 'link')).out, /eth1/)
   assert.match(sh('ip -o link show br1'), /br1/)
   await lab.api('DELETE', '/containers/c2?force=1')
-  await eventually('the bridge has gone', async () => spawnSync('ip', ['link', 'show', 'br1']).status === 1)
+  await until('the bridge has gone', async () => spawnSync('ip', ['link', 'show', 'br1']).status === 1)
   assert.deepEqual(await wires(), [])
   // a bridge that was there before stays
   sh('ip link add br2 type bridge')
   await wire('--bridge', 'br2', 'c1')
   await lab.api('DELETE', '/containers/c1?force=1')
-  await eventually('no wire is left', async () => (await wires()).length === 0)
+  await until('no wire is left', async () => (await wires()).length === 0)
   assert.match(sh('ip -o link show br2'), /br2/)
   sh('ip link del br2')
 })

@@ -20,8 +20,8 @@ import { readdirSync, readlinkSync } from 'node:fs'
 import { after, before, test } from 'node:test'
 import { etcdMissing } from '../../testkit/etcd.ts'
 import { type Lab, startLab } from '../../testkit/lab.ts'
+import { until } from '../../testkit/until.ts'
 import { judgeState } from './cluster-judge.ts'
-import { until } from './members.ts'
 
 const skip = etcdMissing() ?? false
 let lab: Lab

@@ -16,8 +16,8 @@ import { after, before, test } from 'node:test'
 import { etcdMissing } from '../../testkit/etcd.ts'
 import { type Lab, startLab } from '../../testkit/lab.ts'
 import { mesh } from '../../testkit/lab-mesh.ts'
+import { until } from '../../testkit/until.ts'
 import { judgeState, judgeTraffic } from './cluster-judge.ts'
-import { until } from './members.ts'
 
 const skip = etcdMissing() ?? false
 const CONTAINERS = 50

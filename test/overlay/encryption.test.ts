@@ -16,7 +16,8 @@ import { MemoryStoreServer } from '../../src/cluster/store/memory.ts'
 import { ipsecMissing, Xfrm } from '../../src/kernel/xfrm.ts'
 import { closeNetns, initNetns, openNetns } from '../../src/sys/netns.ts'
 import { buildLabNet, type LabNet } from '../../testkit/lab-net.ts'
-import { type Member, Members, pings, until } from './members.ts'
+import { until } from '../../testkit/until.ts'
+import { type Member, Members, pings } from './members.ts'
 
 const missing = ipsecMissing()
 const skip = missing ?? false

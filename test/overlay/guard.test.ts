@@ -8,7 +8,8 @@ import { after, before, test } from 'node:test'
 import { parseCidr, parseIp } from '../../src/base/address.ts'
 import { initNetns } from '../../src/sys/netns.ts'
 import { buildLabNet, type LabNet } from '../../testkit/lab-net.ts'
-import { type Member, Members, pings, until } from './members.ts'
+import { until } from '../../testkit/until.ts'
+import { type Member, Members, pings } from './members.ts'
 
 const alive = setInterval(() => {}, 1000)
 let net: LabNet

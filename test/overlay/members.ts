@@ -223,12 +223,3 @@ export class Members {
 export async function pings(from: Member, to: string, options = ''): Promise<boolean> {
   return (await from.sh(`ping -n -c 2 -i 0.05 -W 2 ${options} ${to}`)).code === 0
 }
-
-/** Asks until it is so, at most `ms`. */
-export async function until(what: string, probe: () => Promise<boolean> | boolean, ms = 5000): Promise<void> {
-  const end = performance.now() + ms
-  while (!(await probe())) {
-    assert.ok(performance.now() < end, `${what}: not within ${ms} ms`)
-    await new Promise((resolve) => setTimeout(resolve, 20))
-  }
-}

@@ -7,7 +7,7 @@ import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import { etcdMissing } from '../../testkit/etcd.ts'
 import { type Lab, startLab } from '../../testkit/lab.ts'
-import { until } from './members.ts'
+import { until } from '../../testkit/until.ts'
 
 const skip = etcdMissing() ?? false
 let lab: Lab

@@ -11,8 +11,8 @@ import { after, before, test } from 'node:test'
 import type { Reply } from '../../testkit/engine-lab.ts'
 import { etcdMissing } from '../../testkit/etcd.ts'
 import { type Lab, startLab } from '../../testkit/lab.ts'
+import { until } from '../../testkit/until.ts'
 import { judgeState } from './cluster-judge.ts'
-import { until } from './members.ts'
 
 const skip = etcdMissing() ?? false
 const RACES = Number(process.env['CAUSEWAY_RACES'] ?? 60)

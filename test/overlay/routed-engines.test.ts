@@ -8,7 +8,7 @@ import { after, before, test } from 'node:test'
 import { ipsecMissing } from '../../src/kernel/xfrm.ts'
 import { etcdMissing } from '../../testkit/etcd.ts'
 import { type Lab, startLab } from '../../testkit/lab.ts'
-import { until } from './members.ts'
+import { until } from '../../testkit/until.ts'
 
 const skip = etcdMissing() ?? false
 let lab: Lab

@@ -10,7 +10,8 @@ import { initNetns } from '../../src/sys/netns.ts'
 import { Reactor } from '../../src/sys/reactor.ts'
 import { buildLabNet, type LabNet } from '../../testkit/lab-net.ts'
 import { seeded } from '../../testkit/random.ts'
-import { exec, type Member, Members, pings, until } from './members.ts'
+import { until } from '../../testkit/until.ts'
+import { exec, type Member, Members, pings } from './members.ts'
 
 const alive = setInterval(() => {}, 1000)
 let net: LabNet

@@ -13,8 +13,8 @@ import { after, before, test } from 'node:test'
 import { etcdMissing } from '../../testkit/etcd.ts'
 import { type Lab, startLab } from '../../testkit/lab.ts'
 import { systemEnv } from '../../testkit/lab-net.ts'
+import { until } from '../../testkit/until.ts'
 import { judgeState, judgeTraffic } from './cluster-judge.ts'
-import { until } from './members.ts'
 
 const skip = etcdMissing() ?? false
 let lab: Lab

@@ -8,7 +8,7 @@ import { test } from 'node:test'
 import { consulMissing, startConsul } from '../../testkit/consul.ts'
 import { etcdMissing, startEtcd } from '../../testkit/etcd.ts'
 import { type Lab, type LabOptions, startLab } from '../../testkit/lab.ts'
-import { until } from './members.ts'
+import { until } from '../../testkit/until.ts'
 
 /** A network made on one host and used on all: names, a member of the store that dies, removal refused and done. */
 async function smoke(options: LabOptions, killMember: (() => Promise<void>) | undefined): Promise<void> {

@@ -16,6 +16,7 @@ import type { Network } from '../../src/model/network.ts'
 import type { PluginDirs } from '../../src/remote/discovery.ts'
 import { createRemoteDrivers, type RemoteDrivers } from '../../src/remote/remote-drivers.ts'
 import { isolate } from '../../testkit/isolated.ts'
+import { until } from '../../testkit/until.ts'
 import { type PythonPlugin, startPlugin } from './python-plugin.ts'
 
 isolate()
@@ -370,7 +371,7 @@ test('IPAM that keeps nothing is told everything again after a restart, with MAC
   const again = createRemoteDrivers({ log: silentLogger, clock, rng: systemRng, pluginDirs: dirs })
   await authorityOf(again, 'bridge', 'pyplug').restore?.([made], [{ network: made, endpoint: endpoint({ data: got?.data ?? {} }) }])
   const second = await plugin('--replay')
-  await until(() => JSON.stringify(second.state()) === JSON.stringify(before), 'the replay')
+  await until('the replay', () => JSON.stringify(second.state()) === JSON.stringify(before), 10_000)
   again.close()
 })
 
@@ -388,7 +389,7 @@ test('faults: an error in the answer, an error status, nonsense and wrong values
     p.faults({ [method]: fault })
     await assert.rejects(async () => a.grantNetwork?.(draft(), [], {}), says(text))
     p.faults({})
-    await until(() => Object.keys(p.state().pools ?? {}).length === 0, `pools after ${method}`)
+    await until(`pools after ${method}`, () => Object.keys(p.state().pools ?? {}).length === 0, 10_000)
   }
   const b = authority()
   p.faults({ 'NetworkDriver.CreateNetwork': { status: 500, raw: 'plain words' } })
@@ -428,8 +429,8 @@ test('faults: a slow plugin ends the call in time, and what it made after all is
       /NetworkDriver.CreateEndpoint: plugin "pyplug" at unix:.* does not answer: no answer within 3 s/.test(e.message),
   )
   // the delete may not overtake the create that is still on its way
-  await until(() => p.calls('NetworkDriver.DeleteEndpoint').length > 0, 'the endpoint to be taken back')
-  await until(() => Object.keys(p.state().endpoints).length === 0 && !/p[vc]cdcd/.test(links()), 'nothing to be left')
+  await until('the endpoint to be taken back', () => p.calls('NetworkDriver.DeleteEndpoint').length > 0, 10_000)
+  await until('nothing to be left', () => Object.keys(p.state().endpoints).length === 0 && !/p[vc]cdcd/.test(links()), 10_000)
   hasty.close()
 })
 
@@ -442,7 +443,7 @@ test('faults: a broken connection is tried again; a plugin that comes back is as
   clock.speed = 3
   p.faults({ 'NetworkDriver.CreateEndpoint': { die: true, times: 1 } })
   const creating = authority().createEndpoint?.(network(), endpoint())
-  await until(() => p.hasEnded(), 'the plugin to die')
+  await until('the plugin to die', () => p.hasEnded(), 10_000)
   const second = await plugin()
   assert.equal((await creating)?.['srcName'], 'pccdcdcdcdcd')
   assert.equal(second.calls('NetworkDriver.Join').length, 1)
@@ -467,16 +468,3 @@ test('faults: without its plugin a network is removed by force only, at once', a
 })
 
 const says = (text: RegExp) => (error: Error) => text.test(error.message)
-
-async function until(isTrue: () => boolean, what: string): Promise<void> {
-  const end = Date.now() + 10_000
-  for (;;) {
-    try {
-      if (isTrue()) return
-    } catch {
-      // not written yet
-    }
-    if (Date.now() > end) throw new Error(`waited 10 s for ${what}`)
-    await new Promise((resolve) => setTimeout(resolve, 20))
-  }
-}

@@ -5,6 +5,7 @@ import { existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { after, before, test } from 'node:test'
 import { type EngineLab, startEngineLab } from '../../testkit/engine-lab.ts'
 import { isolate } from '../../testkit/isolated.ts'
+import { until } from '../../testkit/until.ts'
 import { type Dockerd, findDockerd, startDockerd } from './dockerd.ts'
 
 isolate()
@@ -50,13 +51,6 @@ const must = async (...args: string[]): Promise<string> => {
 async function pings(from: string, to: string): Promise<boolean> {
   for (let n = 0; n < 5; n++) if ((await d.docker('exec', from, 'ping', '-c1', '-W1', to)).code === 0) return true
   return false
-}
-async function until(isTrue: () => boolean | Promise<boolean>, what: string): Promise<void> {
-  const end = Date.now() + 10_000
-  while (!(await isTrue())) {
-    if (Date.now() > end) throw new Error(`waited 10 s for ${what}`)
-    await new Promise((resolve) => setTimeout(resolve, 30))
-  }
 }
 function sh(command: string) {
   return spawnSync('sh', ['-c', command], { encoding: 'utf8', timeout: 20_000 })
@@ -133,7 +127,7 @@ test('containers restart, disconnect and connect while they run', options, async
   assert.ok(await pings('ff', 'bb'))
   await must('rm', '-f', 'ff', 'bb')
   await must('network', 'rm', 'net1')
-  await until(() => !/br-|veth/.test(sh('ip -o link').stdout), 'the links to go')
+  await until('the links to go', () => !/br-|veth/.test(sh('ip -o link').stdout), 10_000)
 })
 
 test('internal networks, and addresses of the IPAM causeway, which never overlap with Causeway’s own', options, async () => {
@@ -211,7 +205,7 @@ test('IPAM causeway-dhcp: addresses of the LAN’s server, for our macvlan and D
     await lab.kill9()
     await lab.start()
     await must('rm', '-f', 'nn')
-    await until(() => !leased().includes(ip), 'the lease to be given back')
+    await until('the lease to be given back', () => !leased().includes(ip), 10_000)
     await must('network', 'rm', 'lan')
     // the host is on the LAN too
     sh('ip addr add 192.168.77.2/24 dev lan0')
@@ -222,7 +216,7 @@ test('IPAM causeway-dhcp: addresses of the LAN’s server, for our macvlan and D
     const out = await must('run', '--rm', '--network', 'plain', 'busybox', 'sh', '-c', 'ip -4 addr show eth0; ping -c1 -W3 192.168.77.1')
     assert.match(out, /inet 192\.168\.77\.1[0-4]\d\/24[\s\S]* 0% packet loss/)
     await must('network', 'rm', 'plain')
-    await until(() => leased().trim() === '', 'every lease to be given back')
+    await until('every lease to be given back', () => leased().trim() === '', 10_000)
   } finally {
     server.kill('SIGKILL')
   }

@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { type EngineLab, startEngineLab } from '../../testkit/engine-lab.ts'
 import { isolate } from '../../testkit/isolated.ts'
+import { until } from '../../testkit/until.ts'
 import { type PythonPlugin, startPlugin } from './python-plugin.ts'
 
 isolate()
@@ -31,14 +32,6 @@ after(async () => {
   assert.deepEqual(left, [])
   assert.doesNotMatch(spawnSync('ip', ['-o', 'link']).stdout.toString(), / p[bvc][0-9a-f]{10}/)
 })
-
-async function until(isTrue: () => boolean | Promise<boolean>, what: string): Promise<void> {
-  const end = Date.now() + 15_000
-  while (!(await isTrue())) {
-    if (Date.now() > end) throw new Error(`waited 15 s for ${what}`)
-    await new Promise((resolve) => setTimeout(resolve, 50))
-  }
-}
 
 const must = async (running: ReturnType<EngineLab['docker']>): Promise<string> => {
   const { code, out, err } = await running
@@ -70,7 +63,7 @@ test('a network of a plugin: docker creates it, containers meet on it, and it go
   assert.equal((await lab.api('DELETE', '/networks/pynet')).status, 403)
   await must(lab.docker('rm', '-f', 'aa', 'bb'))
   await must(lab.docker('network', 'rm', 'pynet'))
-  await until(() => Object.keys(plugin.state().endpoints).length === 0, 'the endpoints to go')
+  await until('the endpoints to go', () => Object.keys(plugin.state().endpoints).length === 0, 15_000)
   assert.deepEqual(plugin.state().networks, {})
 })
 
@@ -104,7 +97,7 @@ test('a plugin without a gateway: the way out and published ports are docker_gwb
       body: { ExposedPorts: { '80/tcp': {} } },
     })
     assert.match((await lab.exec('ww', 'ip', 'route')).out, /default via \S+ dev eth0[\s\S]*10\.91\.0\.0\/24 dev plug0/)
-    await until(async () => (await lab.sh('curl -s -m 5 http://127.0.0.1:8098/')).out === 'out\n', 'the published port')
+    await until('the published port', async () => (await lab.sh('curl -s -m 5 http://127.0.0.1:8098/')).out === 'out\n', 15_000)
     assert.equal(nogw.calls('NetworkDriver.ProgramExternalConnectivity').length, 0)
     await must(lab.docker('rm', '-f', 'ww'))
     await must(lab.docker('network', 'rm', 'flat'))
@@ -135,7 +128,7 @@ test('a plugin that fails leaves nothing, and its words reach the user', async (
     const ran = await lab.docker('run', '--rm', '--network', 'bad', 'busybox', 'true')
     assert.match(ran.err, text, method)
     assert.notEqual(ran.code, 0)
-    await until(() => JSON.stringify(plugin.state()) === JSON.stringify(idle), `nothing to be left after ${method}`)
+    await until(`nothing to be left after ${method}`, () => JSON.stringify(plugin.state()) === JSON.stringify(idle), 15_000)
   }
   assert.equal((await lab.docker('run', '--rm', '--network', 'bad', 'busybox', 'true')).code, 0)
   await must(lab.docker('network', 'rm', 'bad'))
@@ -155,7 +148,7 @@ test('a plugin that names no interface: the container runs without one on that n
   assert.match((await lab.exec('hh', 'ip', 'link')).out, /eth0/)
   await must(lab.docker('rm', '-f', 'hh'))
   await must(lab.docker('network', 'rm', 'bare'))
-  await until(() => Object.keys(plugin.state().endpoints).length === 0, 'the endpoints to go')
+  await until('the endpoints to go', () => Object.keys(plugin.state().endpoints).length === 0, 15_000)
 })
 
 test('while a plugin is slow everything else goes on', async () => {
@@ -164,7 +157,7 @@ test('while a plugin is slow everything else goes on', async () => {
   const slow = lab.run('dd', { networks: ['slow'] })
   let isDone = false
   slow.then(() => (isDone = true)).catch(() => {})
-  await until(() => plugin.calls('NetworkDriver.Join').some((call) => call.body.SandboxKey !== '') && !isDone, 'the slow call')
+  await until('the slow call', () => plugin.calls('NetworkDriver.Join').some((call) => call.body.SandboxKey !== '') && !isDone, 15_000)
   assert.equal((await lab.docker('run', '--rm', 'busybox', 'true')).code, 0)
   assert.equal((await lab.api('DELETE', '/networks/slow')).status, 403)
   assert.equal(isDone, false)
@@ -186,7 +179,7 @@ test('engine and plugin restart: networks stay, containers go on, a dead plugin 
   await must(lab.docker('rm', '-f', 'ff'))
   assert.equal(Object.keys(plugin.state().endpoints).length, 2)
   plugin = await startPlugin(SOCKET, memory)
-  await until(() => Object.keys(plugin.state().endpoints).length === 1, 'the removal to be told')
+  await until('the removal to be told', () => Object.keys(plugin.state().endpoints).length === 1, 15_000)
   await lab.run('gg', { networks: ['keep'] })
   // gg has the address that ff had: the first packet may go to the wrong MAC
   assert.equal((await lab.exec('ee', 'ping', '-c3', '-W1', 'gg')).code, 0)
@@ -203,5 +196,5 @@ test('a network whose plugin has gone for good: not removed by accident, removed
   assert.match(refused.json.message, /Cannot remove network orphan: .*plugin "pyplug"/)
   await must(lab.causeway('network', 'rm', '-f', 'orphan'))
   plugin = await startPlugin(SOCKET, memory)
-  await until(() => Object.keys(plugin.state().networks).length === 0, 'the plugin to hear of it')
+  await until('the plugin to hear of it', () => Object.keys(plugin.state().networks).length === 0, 15_000)
 })

@@ -4,6 +4,7 @@ import { after, before, test } from 'node:test'
 import { etcdMissing } from '../../testkit/etcd.ts'
 import { isolate } from '../../testkit/isolated.ts'
 import { type Lab, startLab } from '../../testkit/lab.ts'
+import { until } from '../../testkit/until.ts'
 import { type Dockerd, findDockerd, startDockerd } from './dockerd.ts'
 
 isolate()
@@ -57,19 +58,11 @@ async function ipam(n: number, method: string, body: object): Promise<{ PoolID?:
   return JSON.parse(out)
 }
 
-async function until(isTrue: () => boolean | Promise<boolean>, what: string): Promise<void> {
-  const end = Date.now() + 15_000
-  while (!(await isTrue())) {
-    if (Date.now() > end) throw new Error(`waited 15 s for ${what}`)
-    await new Promise((resolve) => setTimeout(resolve, 100))
-  }
-}
-
 const CREATE = ['network', 'create', '-d', 'causeway-overlay', '--ipam-driver', 'causeway', '--ipam-opt', 'causeway.network=net1']
 
 test('one network of the cluster on two dockerds and a Causeway host: every container reaches every other', options, async () => {
   await must(0, ...CREATE, 'net1')
-  await until(async () => (await engine(1).api('GET', '/networks/net1')).status === 200, 'the network on host 1')
+  await until('the network on host 1', async () => (await engine(1).api('GET', '/networks/net1')).status === 200, 15_000)
   await must(1, ...CREATE, 'net1')
   await must(
     0,
@@ -87,7 +80,7 @@ test('one network of the cluster on two dockerds and a Causeway host: every cont
     'mkdir /w; echo hello >/w/index.html; httpd -f -p 80 -h /w',
   )
   await must(1, 'run', '-d', '--name', 'bb', '--network', 'net1', 'busybox', 'sleep', '3600')
-  await until(async () => (await engine(2).api('GET', '/networks/net1')).status === 200, 'the network on host 2')
+  await until('the network on host 2', async () => (await engine(2).api('GET', '/networks/net1')).status === 200, 15_000)
   await engine(2).run('cc', { networks: ['net1'] })
   const a = await addressOf(0, 'aa')
   const b = await addressOf(1, 'bb')
@@ -144,10 +137,10 @@ test('removal: nothing of Docker’s stays in the cluster', options, async () =>
 
 test('`docker network create -d causeway-overlay net2` on both dockerds, and nothing more', options, async () => {
   await must(0, 'network', 'create', '-d', 'causeway-overlay', '--label', 'shop=1', 'net2')
-  await until(async () => (await engine(1).api('GET', '/networks/net2')).status === 200, 'the network on host 1')
+  await until('the network on host 1', async () => (await engine(1).api('GET', '/networks/net2')).status === 200, 15_000)
   await must(1, 'network', 'create', '-d', 'causeway-overlay', '--label', 'shop=1', 'net2')
   const made = (n: number) => must(n, 'network', 'inspect', '-f', '{{.IPAM.Driver}} {{.Labels}}', 'net2').catch(() => '')
-  await until(async () => (await made(1)).startsWith('causeway'), 'addresses of the cluster on the second host')
+  await until('addresses of the cluster on the second host', async () => (await made(1)).startsWith('causeway'), 15_000)
   assert.equal(await made(1), 'causeway map[shop:1]')
   assert.equal(await made(0), 'default map[shop:1]', 'the first one keeps its network')
   for (const [n, name] of [
@@ -179,7 +172,7 @@ test('`docker network create -d causeway-overlay net2` on both dockerds, and not
 
 test('an address that is taken elsewhere is refused with the name of its holder', options, async () => {
   await must(0, 'network', 'create', '-d', 'causeway-overlay', '--subnet', '10.77.0.0/24', 'net3')
-  await until(async () => (await engine(2).api('GET', '/networks/net3')).status === 200, 'the network on host 2')
+  await until('the network on host 2', async () => (await engine(2).api('GET', '/networks/net3')).status === 200, 15_000)
   await engine(2).run('e3', { networks: ['net3'] })
   const refused = await (docker[0] as Dockerd).docker('run', '--rm', '--network', 'net3', '--ip', '10.77.0.128', 'busybox', 'true')
   assert.match(refused.err, /Address already in use: 10\.77\.0\.128 of overlay network net3 belongs to e3 on host host3/)

@@ -48,7 +48,7 @@ export async function startPlugin(address: string, folder: string, ...flags: str
       const lines = existsSync(`${folder}/calls`) ? readFileSync(`${folder}/calls`, 'utf8').trim().split('\n') : []
       return lines.map((line) => JSON.parse(line) as Call).filter((call) => method === undefined || call.method === method)
     },
-    state: () => JSON.parse(readFileSync(`${folder}/state`, 'utf8')),
+    state: () => (existsSync(`${folder}/state`) ? JSON.parse(readFileSync(`${folder}/state`, 'utf8')) : {}),
     hasEnded,
     async kill() {
       if (hasEnded()) return

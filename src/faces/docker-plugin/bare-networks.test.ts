@@ -1,6 +1,7 @@
 /** Networks made anew, with a Docker Engine that goes away, comes back and has containers: nobody loses a network. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { until } from '../../../testkit/until.ts'
 import { systemClock } from '../../base/clock.ts'
 import { NetError } from '../../base/errors.ts'
 import type { NetworkController } from '../../engine/types.ts'
@@ -59,19 +60,11 @@ function world() {
   return { docker, cluster, state, records, joined, run }
 }
 
-async function until(isTrue: () => boolean): Promise<void> {
-  const end = Date.now() + 5000
-  while (!isTrue()) {
-    if (Date.now() > end) throw new Error('waited 5 s')
-    await new Promise((resolve) => setTimeout(resolve, 5))
-  }
-}
-
 test('the first engine keeps its network, and the cluster chooses from the other half of the subnet', async () => {
   const w = world()
   const bare = w.run()
   bare.learnSoon(ID)
-  await until(() => w.joined.length > 0)
+  await until('the join', () => w.joined.length > 0)
   assert.deepEqual(w.joined, ['net1 true'])
   assert.deepEqual(w.cluster[0]?.pools, [{ subnet: '172.18.0.0/16', ipRange: '172.18.128.0/17' }])
   assert.deepEqual(w.state.made, [])
@@ -94,13 +87,13 @@ test('killed between removing and making: the next run makes it, as often as it 
   await new Promise((resolve) => setTimeout(resolve, 50))
   assert.deepEqual(w.state.made, [])
   w.state.isAway = false
-  await until(() => w.state.made.length > 0)
+  await until('the network is made anew', () => w.state.made.length > 0)
   const [body] = w.state.made as { Name: string; Labels: object; IPAM: object }[]
   assert.deepEqual(
     [body?.Name, body?.Labels, body?.IPAM],
     ['net1', { a: 'b' }, { Driver: 'causeway', Options: { 'causeway.network': 'net1' } }],
   )
-  await until(() => w.records.list('docker-anew/').length === 0)
+  await until('its record is gone', () => w.records.list('docker-anew/').length === 0)
   second.close()
 })
 
