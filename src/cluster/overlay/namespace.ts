@@ -1,30 +1,57 @@
 /** One overlay network's namespace on this host, held open: read as a whole, changed by plans. */
-
 import { hasCode } from '../../base/errors.ts'
 import type { OverlayObserved, OverlayPlan } from '../../drivers/overlay/plan.ts'
 import { openRtnl } from '../../kernel/rtnl.ts'
 import type { Rtnl } from '../../kernel/types.ts'
 import type { LinkSpec, Step } from '../../model/kernel-state.ts'
 import { Libnftables } from '../../sys/libnftables.ts'
-import { closeNetns, createNetns, isNetnsMounted, type Netns, openNetns, remountNetns } from '../../sys/netns.ts'
+import { closeNetns, createNetns, isNetnsMounted, type Netns, openNetns, remountNetns, removeNetns } from '../../sys/netns.ts'
 import { writeSysctl } from '../../sys/sysctl.ts'
+
+/** What a namespace needs of the operating system. `testkit/fake-kernel.ts` has it in memory. */
+export interface NamespaceSystem {
+  readonly isMounted: (path: string) => boolean
+  readonly create: (path: string) => void
+  readonly open: (path: string) => Netns
+  readonly close: (ns: Netns) => void
+  readonly remount: (ns: Netns) => void
+  /** Idempotent. */
+  readonly remove: (path: string) => void
+  readonly openRtnl: (ns: Netns) => Rtnl
+  readonly writeSysctl: (path: string, value: string, ns: Netns) => void
+  readonly openNftables: (ns: Netns) => Pick<Libnftables, 'run' | 'close'>
+}
+
+export const linuxNamespaces: NamespaceSystem = {
+  isMounted: isNetnsMounted,
+  create: createNetns,
+  open: openNetns,
+  close: closeNetns,
+  remount: remountNetns,
+  remove: removeNetns,
+  openRtnl,
+  writeSysctl,
+  openNftables: (ns) => Libnftables.open(ns),
+}
 
 export class OverlayNamespace {
   readonly path: string
   readonly ns: Netns
   readonly rtnl: Rtnl
-  #nftables: Libnftables | undefined
+  readonly #system: NamespaceSystem
+  #nftables: Pick<Libnftables, 'run' | 'close'> | undefined
 
-  private constructor(path: string) {
+  private constructor(path: string, system: NamespaceSystem) {
     this.path = path
-    this.ns = openNetns(path)
-    this.rtnl = openRtnl(this.ns)
+    this.#system = system
+    this.ns = system.open(path)
+    this.rtnl = system.openRtnl(this.ns)
   }
 
   /** Opens the namespace at `path`, made when it is not there, and sets what holds for all of it. Close it with {@link close}. */
-  static ensure(path: string, hasIpv6: boolean): OverlayNamespace {
-    if (!isNetnsMounted(path)) createNetns(path)
-    const namespace = new OverlayNamespace(path)
+  static ensure(path: string, hasIpv6: boolean, system = linuxNamespaces): OverlayNamespace {
+    if (!system.isMounted(path)) system.create(path)
+    const namespace = new OverlayNamespace(path, system)
     try {
       namespace.#prepare(hasIpv6)
       return namespace
@@ -35,8 +62,8 @@ export class OverlayNamespace {
   }
 
   /** Opens a namespace that is there already; undefined when there is none. */
-  static openExisting(path: string): OverlayNamespace | undefined {
-    return isNetnsMounted(path) ? new OverlayNamespace(path) : undefined
+  static openExisting(path: string, system = linuxNamespaces): OverlayNamespace | undefined {
+    return system.isMounted(path) ? new OverlayNamespace(path, system) : undefined
   }
 
   #prepare(hasIpv6: boolean): void {
@@ -56,7 +83,7 @@ export class OverlayNamespace {
   /** A kernel without IPv6 or br_netfilter has no such parameter. */
   #set(path: string, value: string): void {
     try {
-      writeSysctl(path, value, this.ns)
+      this.#system.writeSysctl(path, value, this.ns)
     } catch (error) {
       if (!hasCode(error, 'not-found')) throw error
     }
@@ -64,8 +91,8 @@ export class OverlayNamespace {
 
   /** Puts the namespace's file back when somebody has taken it away (`ip netns delete`). True when it had gone. */
   ensureFile(): boolean {
-    if (isNetnsMounted(this.path)) return false
-    remountNetns(this.ns)
+    if (this.#system.isMounted(this.path)) return false
+    this.#system.remount(this.ns)
     return true
   }
 
@@ -105,13 +132,13 @@ export class OverlayNamespace {
 
   /** Replaces the rules about who may send what. Throws `unavailable` for a kernel or a machine without nftables. */
   guard(text: string): void {
-    this.#nftables ??= Libnftables.open(this.ns)
+    this.#nftables ??= this.#system.openNftables(this.ns)
     this.#nftables.run(text)
   }
 
   close(): void {
     this.#nftables?.close()
     this.rtnl.close()
-    closeNetns(this.ns)
+    this.#system.close(this.ns)
   }
 }

@@ -20,6 +20,7 @@ import { agreedMtu } from '../paths/paths.ts'
 import type { ClusterStore } from '../store/types.ts'
 import { EncryptedPeers } from './encrypted-peers.ts'
 import { ENCRYPTED_VXLAN_PORT } from './ipsec-plan.ts'
+import type { NamespaceSystem } from './namespace.ts'
 import { raiseNeighbourLimits } from './neighbour-limits.ts'
 import { OverlaySandboxes } from './sandboxes.ts'
 import { underlayMtu } from './underlay.ts'
@@ -38,7 +39,10 @@ export interface OverlayOptions {
   readonly netnsDir: string
   /** The host's own namespace, through which tunnels travel. */
   readonly rtnl: Rtnl
-  readonly reactor: Reactor
+  /** Absent: what others change in the kernel is repaired at the next change of the network. */
+  readonly reactor?: Reactor
+  /** The kernel's, unless given. */
+  readonly namespaces?: NamespaceSystem
   readonly clock: Clock
   readonly rng: Rng
   readonly log: Logger
@@ -65,8 +69,7 @@ export class Overlay {
 
   constructor(options: OverlayOptions) {
     this.#o = options
-    const { netnsDir, rtnl, reactor, clock, log, onRepair } = options
-    this.sandboxes = new OverlaySandboxes({ netnsDir, rtnl, reactor, clock, log, ...(onRepair ? { onRepair } : {}) })
+    this.sandboxes = new OverlaySandboxes(options)
     this.#encrypted = new EncryptedPeers({ ...options, hostId: options.view.hostId })
     this.#stop = options.view.onChange((change) => this.#changed(change))
   }
@@ -136,6 +139,11 @@ export class Overlay {
 
   /** What the kernel has, for `causeway cluster verify`. */
   readonly kernelEntries = (networkId: string): KernelEntry[] => this.sandboxes.kernelEntries(networkId)
+
+  /** Looks at a network, and puts right and says what is not as it should be: a notice of the kernel may have been lost. */
+  repair(networkId: string): void {
+    if (!this.#closed) this.sandboxes.check(networkId)
+  }
 
   /** The authority with this host's places: what it says of an endpoint is completed by where its interface goes. */
   wrap(inner: Authority): Authority {

@@ -13,9 +13,9 @@ import type { Rtnl } from '../../kernel/types.ts'
 import { type KernelEvent, type KernelWatch, watchKernel } from '../../kernel/watch.ts'
 import type { Link } from '../../model/kernel-state.ts'
 import type { Finding } from '../../plan/links.ts'
-import { type Netns, removeNetns } from '../../sys/netns.ts'
+import type { Netns } from '../../sys/netns.ts'
 import type { Reactor } from '../../sys/reactor.ts'
-import { OverlayNamespace } from './namespace.ts'
+import { linuxNamespaces, type NamespaceSystem, OverlayNamespace } from './namespace.ts'
 import { removeRouted, removeRoutedStrangers, repairRouted, routedEntries } from './routed.ts'
 
 /** After a notice of the kernel; notices come in bursts, our own changes' echoes among them. */
@@ -43,6 +43,8 @@ export interface OverlaySandboxesOptions {
   readonly hostNetns?: Netns
   /** Absent: nothing is watched, repairs happen when {@link OverlaySandboxes.reconcile} is called. */
   readonly reactor?: Reactor
+  /** The kernel's, unless given. */
+  readonly namespaces?: NamespaceSystem
   readonly clock: Clock
   readonly log: Logger
   /** Told of everything that had to be repaired without a change of the wanted state. */
@@ -54,12 +56,14 @@ export const overlayNamespaceName = (networkId: string): string => `1-${networkI
 
 export class OverlaySandboxes {
   readonly #options: OverlaySandboxesOptions
+  readonly #system: NamespaceSystem
   readonly #open = new Map<string, Sandbox>()
   /** Namespaces on their way out, by path: their tunnels hold their VXLAN ids until they have gone. */
   readonly #leaving = new Map<string, Promise<void>>()
 
   constructor(options: OverlaySandboxesOptions) {
     this.#options = options
+    this.#system = options.namespaces ?? linuxNamespaces
   }
 
   /** Networks that have a namespace here. */
@@ -98,6 +102,12 @@ export class OverlaySandboxes {
   async ensure(facts: OverlayFacts, endpoints: readonly OverlayEndpoint[]): Promise<readonly Finding[]> {
     await this.#leaving.get(this.pathOf(facts.networkId))
     return this.reconcile(facts, endpoints)
+  }
+
+  /** Looks at a network's namespace and repairs it, as after a notice of the kernel. */
+  check(networkId: string): void {
+    const sandbox = this.#open.get(networkId)
+    if (sandbox !== undefined) this.#look(networkId, sandbox)
   }
 
   /** {@link ensure} for a namespace that is not on its way out; without waiting. */
@@ -178,7 +188,7 @@ export class OverlaySandboxes {
   #take(facts: OverlayFacts, endpoints: readonly OverlayEndpoint[]): Sandbox {
     const { reactor } = this.#options
     const hasIpv6 = facts.segments.some(({ subnets }) => subnets.some(({ subnet }) => subnet.includes(':')))
-    const namespace = OverlayNamespace.ensure(this.pathOf(facts.networkId), hasIpv6)
+    const namespace = OverlayNamespace.ensure(this.pathOf(facts.networkId), hasIpv6, this.#system)
     try {
       const watch =
         reactor && watchKernel(reactor, namespace.ns, ['link', 'addr4', 'addr6', 'neigh'], (events) => this.#see(facts.networkId, events))
@@ -274,7 +284,7 @@ export class OverlaySandboxes {
 
   /** Tunnels first and waited for: a namespace's own end comes later and would hold their VXLAN ids meanwhile. */
   async #remove(path: string): Promise<void> {
-    const namespace = OverlayNamespace.openExisting(path)
+    const namespace = OverlayNamespace.openExisting(path, this.#system)
     if (namespace !== undefined)
       try {
         const tunnels = namespace.rtnl.links('vxlan').map((link) => link.name)
@@ -284,7 +294,7 @@ export class OverlaySandboxes {
       } finally {
         namespace.close()
       }
-    removeNetns(path)
+    this.#system.remove(path)
   }
 }
 

@@ -39,7 +39,7 @@ export class StoreMembers {
   readonly #statusListeners = new Set<(status: StoreStatus) => void>()
   readonly #moveListeners = new Set<() => void>()
   readonly #lostListeners = new Set<() => void>()
-  readonly #counters = { reads: 0, writes: 0, background: 0, retries: 0 }
+  readonly #counters = { reads: 0, writes: 0, background: 0, retries: 0, watchEvents: 0, watchBytes: 0 }
   #index: number
   #state: StoreState = 'connecting'
   #since: number
@@ -190,6 +190,11 @@ export class StoreMembers {
 
   countBackground(): void {
     this.#counters.background++
+  }
+
+  countWatched(bytes: number, events: number): void {
+    this.#counters.watchBytes += bytes
+    this.#counters.watchEvents += events
   }
 
   close(): void {

@@ -27,7 +27,7 @@ export class MemoryClusterStore implements ClusterStore {
   readonly #timeline: Timeline = new Timeline(() => this.#leases.pokeAll())
   readonly #watches = new Set<() => void>()
   readonly #statusListeners = new Set<(status: StoreStatus) => void>()
-  readonly #counters = { reads: 0, writes: 0, background: 0, retries: 0 }
+  readonly #counters = { reads: 0, writes: 0, background: 0, retries: 0, watchEvents: 0, watchBytes: 0 }
   readonly #offChange: () => void
   #state: StoreState = 'connecting'
   #since: number
@@ -126,6 +126,8 @@ export class MemoryClusterStore implements ClusterStore {
           if (row === undefined) return { kind: 'delete', key: own } as const
           return { kind: 'put', key: own, value: row.value, version: versionText(now, String(revision)) } as const
         })
+      this.#counters.watchEvents += events.length
+      for (const event of events) this.#counters.watchBytes += event.key.length + (event.kind === 'put' ? event.value.length : 0)
       if (events.length > 0) tell(() => handlers.onChange(events, versionText(now, String(position))))
     }
     // later, as from the network: never inside of the call that changed something

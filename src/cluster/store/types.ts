@@ -114,6 +114,9 @@ export interface StoreCounters {
   readonly background: number
   /** Attempts that failed and were repeated, at the same member or another one. */
   readonly retries: number
+  /** Changes that watches have told of, and the bytes of all that came over them. */
+  readonly watchEvents: number
+  readonly watchBytes: number
 }
 
 export interface ClusterStore {

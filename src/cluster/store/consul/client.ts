@@ -178,6 +178,7 @@ export class ConsulStore extends RemoteStore {
         return false
       }
       position.known = changes.known
+      this.members.countWatched(Buffer.byteLength(answer.text), changes.events.length)
       // Woken up too early and with nothing new, the agent's data was replaced under the query, which saw the old one
       // (agent/consul/rpc.go, AbandonCh); asked with the old index it would now wait in vain. After a step back the rules say the same.
       const early = this.ports.clock.now() - asked < WAIT_SECONDS * 1000

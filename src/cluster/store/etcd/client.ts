@@ -117,7 +117,8 @@ export class EtcdStore extends RemoteStore {
       follow: (member, position, emit, signal) => {
         this.members.countBackground()
         const versionOf = (revision: string) => versionText(position.generation, revision)
-        return followWatch(this.http, this.#gateway, member, { root: this.#root, prefix, position, versionOf, emit }, signal)
+        const count = (bytes: number, events: number) => this.members.countWatched(bytes, events)
+        return followWatch(this.http, this.#gateway, member, { root: this.#root, prefix, position, versionOf, emit, count }, signal)
       },
     }
     return this.startWatch(prefix, steps, handlers, from)

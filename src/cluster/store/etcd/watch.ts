@@ -19,6 +19,8 @@ export interface WatchWanted {
   readonly position: Position
   readonly versionOf: (modRevision: string) => string
   readonly emit: (events: readonly StoreEvent[], revision: string) => void
+  /** Told of every piece that arrives. */
+  readonly count: (bytes: number, events: number) => void
 }
 
 const HEAD_MS = 5000
@@ -77,6 +79,7 @@ export async function followWatch(
           status = code
         },
         onData(chunk) {
+          wanted.count(chunk.length, 0)
           let from = 0
           for (let at = chunk.indexOf(10); at >= 0 && !signal.aborted; at = chunk.indexOf(10, from)) {
             const text = Buffer.concat([...rest, chunk.subarray(from, at)]).toString('utf8')
@@ -134,6 +137,7 @@ function readLine(text: string, wanted: WatchWanted, gateway: EtcdGateway): Stor
   // an answer without events says how far the member has come; then compaction up to there takes nothing from us
   const reached = integer(result.header?.revision)
   if (result.created !== true && (result.events?.length ?? 0) === 0 && reached > position.revision) position.revision = reached
+  wanted.count(0, events.length)
   if (events.length > 0) wanted.emit(events, wanted.versionOf(String(position.revision)))
   return undefined
 }
