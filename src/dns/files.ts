@@ -70,11 +70,15 @@ export function renderHosts(parts: {
   return `${lines.join('\n')}\n`
 }
 
-/** Appends lines that are not there yet; everything else stays as users left it. */
-export function hostsWith(text: string, lines: readonly HostsLine[]): string {
-  const present = new Set(text.split('\n'))
+/** Adds lines that are not there yet, in front of the first of `before` or at the end; everything else stays as users left it. */
+export function hostsWith(text: string, lines: readonly HostsLine[], before: readonly HostsLine[] = []): string {
+  const all = text.split('\n')
+  const present = new Set(all)
   const added = lines.map(formatHostsLine).filter((line) => !present.has(line))
   if (added.length === 0) return text
+  const followers = new Set(before.map(formatHostsLine))
+  const place = all.findIndex((line) => followers.has(line))
+  if (place >= 0) return all.toSpliced(place, 0, ...added).join('\n')
   const start = text === '' || text.endsWith('\n') ? text : `${text}\n`
   return `${start}${added.join('\n')}\n`
 }

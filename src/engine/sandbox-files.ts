@@ -84,7 +84,8 @@ export class SandboxFiles {
     })
     const old = this.#linkLines.get(linker.containerId) ?? []
     this.#linkLines.set(linker.containerId, lines)
-    changeInPlace(this.paths(linker.filesDir).hosts, (text) => hostsWith(hostsWithout(text, old), lines))
+    const own = linesOf(linker, linker.endpoints) // Docker knows the links before it knows the container's own address
+    changeInPlace(this.paths(linker.filesDir).hosts, (text) => hostsWith(hostsWithout(text, old), lines, own))
   }
 
   remove(filesDir: string): void {
