@@ -14,8 +14,12 @@ import type { ClusterStore, Listing, StoreEntry, StoreEvent, Version, Watch } fr
 
 /** A network stays followed for so long after its last user here has gone. */
 const LINGER_MS = 5_000
-/** Others' endpoints that a store has lost are kept until their hosts have written them again. */
-const GRACE_MS = 60_000
+/**
+ * Others' endpoints that a store may have lost are kept until their hosts have written them again, which those that are up do within this
+ * time; when it was not the store that has lost them but this host that was away (evicted, meanwhile they were removed), they go then.
+ */
+const GRACE_STEP_MS = 10_000
+const GRACE_STEPS = 6
 
 export interface EndpointTableOptions {
   readonly store: ClusterStore
@@ -26,6 +30,7 @@ export interface EndpointTableOptions {
   readonly network: (id: string) => ClusterNetwork | undefined
   /** This host holds the endpoint, whatever the store says. */
   readonly isHeld: (endpointId: string) => boolean
+  readonly isUp: (hostId: string) => boolean
   /** `endpointId` undefined: many. */
   readonly onChange: (networkId: string, endpointId: string | undefined) => void
   /** The store has none, or another one, of an endpoint that this host holds. */
@@ -152,8 +157,7 @@ export class EndpointTable {
       else this.#delete(followed, id)
     }
     if (lostOwn) {
-      followed.stopGrace?.()
-      followed.stopGrace = this.#o.clock.after(GRACE_MS, () => this.#endGrace(followed))
+      this.#keepLost(followed, GRACE_STEPS)
     }
     for (const entry of snapshot.entries) this.#put(followed, entry, true)
     followed.isSynced = true
@@ -162,12 +166,22 @@ export class EndpointTable {
     this.#o.onLost(followed.networkId)
   }
 
-  #endGrace(followed: Followed): void {
-    for (const [id, known] of [...followed.endpoints]) {
-      if (known.version !== undefined || this.#o.isHeld(id)) continue
+  #keepLost(followed: Followed, steps: number): void {
+    const lost = [...followed.endpoints].filter(([id, { version }]) => version === undefined && !this.#o.isHeld(id))
+    const wereUp = new Set(lost.map(([, { endpoint }]) => endpoint.hostId).filter(this.#o.isUp))
+    followed.stopGrace?.()
+    followed.stopGrace = undefined
+    if (lost.length > 0) followed.stopGrace = this.#o.clock.after(GRACE_STEP_MS, () => this.#dropLost(followed, steps - 1, wereUp))
+  }
+
+  #dropLost(followed: Followed, steps: number, wereUp: ReadonlySet<string>): void {
+    for (const [id, { endpoint, version }] of [...followed.endpoints]) {
+      if (version !== undefined || this.#o.isHeld(id)) continue
+      if (steps > 0 && !(wereUp.has(endpoint.hostId) && this.#o.isUp(endpoint.hostId))) continue
       this.#delete(followed, id)
       this.#o.onChange(followed.networkId, id)
     }
+    this.#keepLost(followed, steps)
   }
 
   #apply(followed: Followed, event: StoreEvent): void {

@@ -59,6 +59,7 @@ export class Mirror implements ClusterView {
       hostId,
       network: (id) => this.network(id),
       isHeld: options.isEndpointHeld,
+      isUp: (id) => this.hostTable.get(id)?.state === 'up',
       onChange: (networkId, endpointId) =>
         this.#emit(endpointId === undefined ? { kind: 'endpoints', networkId } : { kind: 'endpoint', networkId, endpointId }),
       onLost: options.onDisagreement,
