@@ -1,20 +1,15 @@
 /** The CNI face's view of the kernel (faces/cni/kernel.ts) over rtnetlink. */
 import { statSync } from 'node:fs'
-import { type Family, type Mac, parseCidr, parseIp } from '../base/address.ts'
-import { hasCode, isErrno } from '../base/errors.ts'
-import type { Rate } from '../faces/cni/conf.ts'
+import type { Family, Mac } from '../base/address.ts'
+import { hasCode } from '../base/errors.ts'
+import type { Rate } from '../drivers/endpoint-options.ts'
 import type { CniKernel, InsideLink, Limits } from '../faces/cni/kernel.ts'
-import type { CniRoute } from '../faces/cni/result.ts'
-import { limitRate, rateOf } from '../kernel/qdisc.ts'
+import { bucketOf, rateOf } from '../kernel/qdisc.ts'
 import { openRtnl } from '../kernel/rtnl.ts'
 import type { Rtnl } from '../kernel/types.ts'
-import type { Link, Route } from '../model/kernel-state.ts'
+import type { Link } from '../model/kernel-state.ts'
 import { defaultRoutesIn } from '../sys/default-routes.ts'
 import { closeNetns, homeNetns, isNetnsMounted, type Netns, openNetns } from '../sys/netns.ts'
-import type { TokenBucket } from '../wire/tc-tbf.ts'
-
-/** How long a packet may wait in a token bucket: the reference plugin's figure. */
-const LATENCY_SECONDS = 0.025
 
 export class KernelForCni implements CniKernel {
   readonly #host: Rtnl
@@ -39,26 +34,6 @@ export class KernelForCni implements CniKernel {
     return withNetns(path, (ns) => defaultRoutesIn(ns, families))
   }
 
-  addRoutes(path: string, ifname: string, routes: readonly CniRoute[]): void {
-    inside(path, (rtnl) => {
-      for (const { dst, gw } of routes) {
-        const family = dst.includes(':') ? 6 : 4
-        const isDefault = dst === '0.0.0.0/0' || dst === '::/0'
-        const route: Route = {
-          family,
-          dst: isDefault ? 'default' : parseCidr(dst),
-          dev: ifname,
-          ...(gw === undefined ? { scope: 'link' as const } : { gateway: parseIp(gw) }),
-        }
-        try {
-          rtnl.apply([{ op: 'route.add', route }])
-        } catch (error) {
-          if (!isErrno(error, 'EEXIST')) throw error
-        }
-      }
-    })
-  }
-
   retire(path: string, ifname: string, newName: string): void {
     try {
       inside(path, (rtnl) => {
@@ -71,12 +46,6 @@ export class KernelForCni implements CniKernel {
     } catch (error) {
       if (!hasCode(error, 'not-found')) throw error
     }
-  }
-
-  limit(path: string, ifname: string, hostIfname: string, limits: Limits): void {
-    const { ingress, egress } = limits
-    if (ingress) limitRate(undefined, hostIfname, bucketOf(ingress))
-    if (egress) withNetns(path, (ns) => limitRate(ns, ifname, bucketOf(egress)))
   }
 
   missingLimits(path: string, ifname: string, hostIfname: string, limits: Limits): string[] {
@@ -123,10 +92,4 @@ function describe(rtnl: Rtnl, link: Link): InsideLink {
       .routes({ dev: link.name })
       .map((route) => ({ dst: String(route.dst), ...(route.gateway === undefined ? {} : { gw: String(route.gateway) }) })),
   }
-}
-
-function bucketOf({ rate, burst }: Rate): TokenBucket {
-  const bytes = Math.max(1, Math.floor(rate / 8))
-  const burstBytes = Math.min(0xffffffff, Math.max(1, Math.floor(burst / 8)))
-  return { rate: bytes, burst: burstBytes, limit: Math.min(0xffffffff, Math.ceil(bytes * LATENCY_SECONDS) + burstBytes) }
 }

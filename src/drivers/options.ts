@@ -33,6 +33,11 @@ export const OPTION = {
   sourceGuard: 'causeway.source_guard',
   /** Ours, of an endpoint: which default routes may lead over it (`true`, `false`, `ipv4`, `ipv6`); it can be the gateway for published ports all the same. */
   defaultRoute: 'causeway.default_route',
+  /** Ours, of an endpoint: routes over its interface besides the default one, `10.9.0.0/16 via 10.1.0.9, 10.8.0.0/16` (over the network's gateway). */
+  endpointRoutes: 'causeway.routes',
+  /** Ours, of an endpoint: most bits per second towards the container and from it, with the bits that may go at once: `8000000/800000`. */
+  rateIn: 'causeway.rate_in',
+  rateOut: 'causeway.rate_out',
   /** Ours: the host has an interface of its own on a macvlan network's parent. */
   macvlanHost: 'causeway.macvlan.host',
 } as const

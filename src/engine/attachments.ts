@@ -122,7 +122,8 @@ export class Attachments {
 
   /** The embedded DNS serves a sandbox that is on a user-defined network. */
   hasInternalDns(record: SandboxRecord): boolean {
-    return record.mode === 'private' && record.netns === undefined && this.of(record).some((at) => hasNames(at))
+    const isOffered = record.netns === undefined || record.resolver === true
+    return record.mode === 'private' && isOffered && this.of(record).some((at) => hasNames(at))
   }
 
   /** Wanted kernel state of one endpoint; `netnsFd` is the sandbox's namespace (-1 when only the host side matters). */

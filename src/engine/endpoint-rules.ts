@@ -1,6 +1,7 @@
 /** What may be asked of an attachment (pure): Docker's checks and texts, all problems of one request in one error. */
 import { cidrContains, familyOf, type Ip, tryParseIp, tryParseMac } from '../base/address.ts'
 import { NetError } from '../base/errors.ts'
+import { rateOption, routesOption } from '../drivers/endpoint-options.ts'
 import { endpointSysctls, OPTION } from '../drivers/options.ts'
 import type { EndpointSettings } from '../model/endpoint.ts'
 import type { Network } from '../model/network.ts'
@@ -31,11 +32,17 @@ export function checkEndpointSettings(networkName: string, network: Network | un
   for (const text of settings.linkLocalIps ?? [])
     if (tryParseIp(text) === undefined) problems.push(`invalid link-local IP address: ${text}`)
   if (settings.mac && tryParseMac(settings.mac) === undefined) problems.push(`invalid MAC address: ${settings.mac}`)
-  try {
-    endpointSysctls(settings.driverOpts?.[OPTION.endpointSysctls], 'IFNAME')
-  } catch (error) {
-    problems.push((error as Error).message)
-  }
+  const options = settings.driverOpts ?? {}
+  for (const read of [
+    () => endpointSysctls(options[OPTION.endpointSysctls], 'IFNAME'),
+    () => routesOption(options),
+    () => [OPTION.rateIn, OPTION.rateOut].map((label) => rateOption(options, label as typeof OPTION.rateIn)),
+  ])
+    try {
+      read()
+    } catch (error) {
+      problems.push((error as Error).message)
+    }
   const ifname = settings.driverOpts?.[OPTION.endpointIfname]
   if (
     ifname !== undefined &&

@@ -9,16 +9,8 @@ import { withGatewayBridge } from './gateway-bridge.ts'
 import { bringOut } from './plugs.ts'
 import type { EndpointRecord, SandboxRecord } from './records.ts'
 import { type DefaultRoute, SandboxKernel } from './sandbox-kernel.ts'
-import {
-  forgetAddressFlows,
-  forgetPortFlows,
-  type Parts,
-  plugIn,
-  publishNames,
-  resolverView,
-  startResolver,
-  withdrawNames,
-} from './sandbox-parts.ts'
+import { forgetAddressFlows, forgetPortFlows, type Parts, plugIn, publishNames, withdrawNames } from './sandbox-parts.ts'
+import { resolverView, startResolver } from './sandbox-resolver.ts'
 import { UndoStack } from './undo.ts'
 
 export class LiveChanges {

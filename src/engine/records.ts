@@ -42,8 +42,10 @@ export interface SandboxRecord {
   readonly ports: readonly PortBinding[]
   /** Ports of the embedded DNS inside the sandbox, 0 when there is none. */
   readonly dnsPorts: { readonly udp: number; readonly tcp: number }
-  /** The namespace is somebody else's (a CNI runtime's): it has its own files and resolver, and it stays when the sandbox goes. */
+  /** The namespace is somebody else's (a CNI runtime's): it has its own files, and it stays when the sandbox goes. */
   readonly netns?: string
+  /** Wants a resolver in `netns`; whose record has the ports keeps it for all sandboxes of that namespace. */
+  readonly resolver?: true
   /** A connect or disconnect was under way when this was written: an engine that finds it so completes what the record says. */
   readonly unfinished?: true
 }

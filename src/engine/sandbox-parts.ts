@@ -1,17 +1,15 @@
 /** What opening, changing and restoring sandboxes share: the parts they work with and the small steps they have in common. */
 import { messageOf } from '../base/errors.ts'
-import type { DnsView } from '../dns/types.ts'
 import { announce } from '../kernel/announce.ts'
-import { installDnsRedirect } from '../kernel/sandbox-dns.ts'
 import type { PortBinding } from '../model/endpoint.ts'
 import type { Network } from '../model/network.ts'
-import { type Attached, type Attachments, hasNames } from './attachments.ts'
+import type { Attached, Attachments } from './attachments.ts'
 import type { AuthorityDesk } from './authority-desk.ts'
+import { applyExtras } from './endpoint-extras.ts'
 import type { EndpointReserver } from './endpoint-reserve.ts'
 import type { Environment } from './environment.ts'
 import type { Firewall } from './firewall.ts'
 import type { HostKernel } from './host-kernel.ts'
-import { dnsViewOf } from './names.ts'
 import type { Networks } from './networks.ts'
 import { bringIn } from './plugs.ts'
 import type { PortMapper } from './port-mapper.ts'
@@ -45,26 +43,10 @@ export function plugIn(parts: Parts, kernel: SandboxKernel, at: Attached, record
   bringIn(parts, kernel, wanted, record.key, undo)
   const routes = parts.attachments.defaultRoutes(record).filter((route) => route.ifname === ifname)
   kernel.configure(wanted.inside, routes.map(defaultRouteStep))
+  applyExtras(parts, kernel, at)
   // an outer end on the host shows whether the pair carries already
   const isRunning = hostIfname === '' || place !== undefined ? () => true : () => parts.host.rtnl.isRunning(hostIfname)
   announce(kernel, [parts.attachments.announcement(at)], parts.env.clock, isRunning)
-}
-
-/** What the resolver should answer for a sandbox. */
-export function resolverView(parts: Parts, record: SandboxRecord): DnsView {
-  const resolver = parts.files.resolver(record)
-  const networks = parts.attachments.inGatewayOrder(record).filter(hasNames)
-  return dnsViewOf(networks, resolver.upstreams, parts.attachments.reachesOutside(record), resolver.options)
-}
-
-/** Opens the resolver of a sandbox that needs one and has none yet. */
-export function startResolver(parts: Parts, kernel: SandboxKernel, record: SandboxRecord, undo: UndoStack): SandboxRecord {
-  if (record.dnsPorts.udp !== 0 || !parts.attachments.hasInternalDns(record)) return record
-  const { udpPort, tcpPort } = parts.env.dns.addSandbox(record.id, kernel.ns, resolverView(parts, record))
-  undo.defer('resolver', () => parts.env.dns.removeSandbox(record.id))
-  const dnsPorts = { udp: udpPort, tcp: tcpPort }
-  installDnsRedirect(kernel.ns, dnsPorts)
-  return { ...record, dnsPorts }
 }
 
 export function publishNames(parts: Parts, e: EndpointRecord, undo?: UndoStack): void {

@@ -5,11 +5,11 @@
 import { existsSync, readdirSync } from 'node:fs'
 import { messageOf, NetError } from '../base/errors.ts'
 import { newId } from '../base/ids.ts'
-import { installDnsRedirect } from '../kernel/sandbox-dns.ts'
 import { type EndpointSettings, LENT_KEY, type PortBinding, type SandboxInfo, type SandboxRequest } from '../model/endpoint.ts'
 import type { Network } from '../model/network.ts'
 import { createNetns, isNetnsMounted, removeNetns } from '../sys/netns.ts'
 import { Asking, type GrantedEndpoint, rememberToRemove } from './asking.ts'
+import { applyExtras } from './endpoint-extras.ts'
 import { checkEndpointSettings } from './endpoint-rules.ts'
 import { gatewayEndpointName, withGatewayBridge } from './gateway-bridge.ts'
 import type { LegacyLinks } from './legacy-links.ts'
@@ -17,16 +17,8 @@ import { lendOut } from './lending.ts'
 import { bringAllOut } from './plugs.ts'
 import type { EndpointRecord, SandboxRecord } from './records.ts'
 import { SandboxKernel } from './sandbox-kernel.ts'
-import {
-  forgetAddressFlows,
-  forgetPortFlows,
-  type Parts,
-  plugIn,
-  publishNames,
-  resolverView,
-  startResolver,
-  withdrawNames,
-} from './sandbox-parts.ts'
+import { forgetAddressFlows, forgetPortFlows, type Parts, plugIn, publishNames, withdrawNames } from './sandbox-parts.ts'
+import { resumeResolver, startResolver, stopResolver } from './sandbox-resolver.ts'
 import { UndoStack } from './undo.ts'
 
 export class Sandboxes {
@@ -197,7 +189,7 @@ export class Sandboxes {
 
   /** Takes a sandbox away. Goes on after errors and throws them together. Idempotent. */
   close(containerId: string): void {
-    const { env, networks, registry, attachments, firewall, ports, reserver } = this.#parts
+    const { networks, registry, attachments, firewall, ports, reserver } = this.#parts
     const record = registry.get(containerId)
     if (record === undefined) return
     for (const at of attachments.of(record)) rememberToRemove(this.#parts, at)
@@ -210,7 +202,7 @@ export class Sandboxes {
       }
     }
     for (const e of record.endpoints) attempt(() => withdrawNames(this.#parts, e))
-    if (record.dnsPorts.udp !== 0) attempt(() => env.dns.removeSandbox(record.id))
+    attempt(() => stopResolver(this.#parts, record))
     attempt(() => firewall.change([], attachments.elements(record)))
     attempt(() => ports.withdraw(record.id, record.ports))
     ports.forget(record.id)
@@ -274,21 +266,14 @@ export class Sandboxes {
   }
 
   #resume(stored: SandboxRecord): void {
-    const { env, registry, attachments, ports } = this.#parts
+    const { attachments, ports } = this.#parts
     if (stored.mode === 'host') return
     const own = stored.netns === undefined ? new Set(stored.endpoints.map((e) => e.ifname)) : undefined
     SandboxKernel.with(stored.key, (kernel) => kernel.sweep(own))
     const record = stored.unfinished ? this.#complete(stored) : stored
     const target = attachments.publishTarget(record)
     if (target && record.ports.length > 0) ports.restore(target, record.ports)
-    if (stored.dnsPorts.udp !== 0)
-      SandboxKernel.with(record.key, (kernel) => {
-        const before = { udpPort: record.dnsPorts.udp, tcpPort: record.dnsPorts.tcp }
-        const { udpPort, tcpPort } = env.dns.restoreSandbox(record.id, kernel.ns, resolverView(this.#parts, record), before)
-        const dnsPorts = { udp: udpPort, tcp: tcpPort }
-        installDnsRedirect(kernel.ns, dnsPorts)
-        registry.save({ ...record, dnsPorts })
-      })
+    if (stored.dnsPorts.udp !== 0) resumeResolver(this.#parts, record)
     for (const e of record.endpoints) publishNames(this.#parts, e)
     this.#links.refresh(record)
   }
@@ -302,7 +287,10 @@ export class Sandboxes {
       for (const at of attachments.of(record)) {
         if (at.record.ifname === '') continue
         const { plug, inside } = attachments.wanted(at, -1)
-        if (kernel.complete(inside)) there.add(at.record.ifname)
+        if (kernel.complete(inside)) {
+          there.add(at.record.ifname)
+          applyExtras(this.#parts, kernel, at)
+        }
         // a pair is made when its outer end is missed; this kind has none
         else if (plug.kind === 'born') plugIn(this.#parts, kernel, at, record, undo)
       }

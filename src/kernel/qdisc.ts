@@ -7,6 +7,16 @@ import type { Netns } from '../sys/netns.ts'
 import { NLM_F_CREATE, NLM_F_REPLACE } from '../wire/netlink.ts'
 import { decodeQdisc, RTM_DELQDISC, RTM_GETQDISC, RTM_NEWQDISC, TC_H_ROOT, type TokenBucket, writeQdisc } from '../wire/tc-tbf.ts'
 
+/** How long a packet may wait in a token bucket: the figure of CNI's bandwidth plugin. */
+const LATENCY_SECONDS = 0.025
+
+/** The token bucket for a rate in bits per second and a burst in bits. */
+export function bucketOf({ rate, burst }: { readonly rate: number; readonly burst: number }): TokenBucket {
+  const bytes = Math.max(1, Math.floor(rate / 8))
+  const burstBytes = Math.min(0xffffffff, Math.max(1, Math.floor(burst / 8)))
+  return { rate: bytes, burst: burstBytes, limit: Math.min(0xffffffff, Math.ceil(bytes * LATENCY_SECONDS) + burstBytes) }
+}
+
 function withSocket<T>(ns: Netns | undefined, dev: string, fn: (socket: NetlinkSocket, index: number) => T): T {
   const socket = NetlinkSocket.open(NETLINK_ROUTE, ns)
   try {

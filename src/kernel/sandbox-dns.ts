@@ -22,6 +22,7 @@ import {
   writeBaseChain,
   writeRule,
   writeTable,
+  writeTableDeletion,
   writeTableQuery,
 } from '../wire/nft-expressions.ts'
 
@@ -72,6 +73,24 @@ export function installDnsRedirect(ns: Netns, ports: { readonly udp: number; rea
     writeRedirect(w, ports, comment, present !== undefined)
     const [refusal] = socket.commit(w.bytes()).values()
     if (refusal !== undefined) throw kernelError('redirect DNS in', ns.path, refusal.errno, refusal.text)
+  } finally {
+    socket.close()
+  }
+}
+
+/** Takes the redirect of {@link installDnsRedirect} away. One that is not there is fine. */
+export function removeDnsRedirect(ns: Netns): void {
+  const socket = NftTransactions.open(ns)
+  try {
+    const w = new MessageWriter(512)
+    writeTableQuery(w, 'ip', TABLE, 1)
+    if (socket.ask(w.bytes(), readTableComment) === undefined) return
+    w.reset()
+    beginBatch(w, 2)
+    writeTableDeletion(w, 'ip', TABLE, 3)
+    endBatch(w, 4)
+    const [refusal] = socket.commit(w.bytes()).values()
+    if (refusal !== undefined) throw kernelError('end the redirect of DNS in', ns.path, refusal.errno, refusal.text)
   } finally {
     socket.close()
   }

@@ -90,8 +90,10 @@ export interface SandboxRequest {
   }[]
   /** Folder that receives `hosts`, `resolv.conf`, `hostname` (and their hash files). */
   readonly filesDir: string
-  /** An existing namespace to work in (of a CNI runtime) instead of one of our own: no files are written there, no resolver is opened, and it stays. */
+  /** An existing namespace to work in (of a CNI runtime) instead of one of our own: no files are written there, and it stays. */
   readonly netns?: string
+  /** A resolver is opened in `netns` too, on 127.0.0.11. Sandboxes of one namespace share it: it knows the networks of all of them. */
+  readonly resolver?: true
 }
 
 /** A container's live network. */

@@ -108,6 +108,11 @@ export function writeTable(
   })
 }
 
+/** Takes a table away with everything in it. */
+export function writeTableDeletion(w: MessageWriter, family: NftFamily, table: string, seq: number): void {
+  nftMessage(w, NFT_MSG_DELTABLE, 0, seq, family, () => w.attrText(NFTA_TABLE_NAME, table))
+}
+
 /** Asks for one table; the answer is read with {@link readTableComment}. ENOENT when there is none. */
 export function writeTableQuery(w: MessageWriter, family: NftFamily, table: string, seq: number): void {
   nftMessage(w, NFT_MSG_GETTABLE, 0, seq, family, () => w.attrText(NFTA_TABLE_NAME, table))

@@ -86,7 +86,9 @@ describe('runtimes with the CNI plugin', { skip }, () => {
       return ran.out.trim()
     }
     assert.match(await ok('network ls'), /pods +causeway/)
-    await ok(`run -d --name web ${LIMITS} --network pods:alias=www,back -p 8090:80 --rootfs ${rootfs} /bin/httpd -f -p 80 -h /www`)
+    await ok(
+      `run -d --name web ${LIMITS} --network pods:alias=www --network back -p 8090:80 --rootfs ${rootfs} /bin/httpd -f -p 80 -h /www`,
+    )
     try {
       await until('the port answers', async () => (await lab.sh('curl -s -m 2 127.0.0.1:8090')).out === 'hello from inside\n', 10_000)
       const states = JSON.parse(await ok("inspect web --format '{{json .NetworkSettings.Networks}}'"))

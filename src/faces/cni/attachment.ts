@@ -1,12 +1,13 @@
 /** One attachment of CNI (container id and interface name) as a sandbox of the engine. */
 import { type Family, familyOf, type Ip } from '../../base/address.ts'
+import { type Rate, routesText } from '../../drivers/endpoint-options.ts'
 import { OPTION } from '../../drivers/options.ts'
 import type { EndpointInfo, EndpointSettings, PortRequest, SandboxRequest } from '../../model/endpoint.ts'
 import type { Network } from '../../model/network.ts'
 import type { CniConf } from './conf.ts'
 import type { CniCall } from './environment.ts'
 import type { CniKernel } from './kernel.ts'
-import type { CniResult, CniRoute } from './result.ts'
+import type { CniDns, CniResult, CniRoute } from './result.ts'
 
 /** The engine's id of an attachment. The slash keeps it apart from containers of the engine itself. */
 export function attachmentId(containerId: string, ifname: string): string {
@@ -40,24 +41,46 @@ export function defaultFamilies(conf: CniConf, network: Network, netns: string, 
   return wanted.filter((family) => !taken.includes(family))
 }
 
-/** Routes that the engine does not make by itself. Those without a gateway go over the network's. */
+/** A default route without a gateway says that there shall be one, see {@link defaultFamilies}. */
+function isLeftToEngine(route: CniRoute): boolean {
+  return isDefault(route) && route.gw === undefined
+}
+
+function rateText({ rate, burst }: Rate): string {
+  return `${rate}/${burst}`
+}
+
+/** Whether the engine's resolver serves this attachment: there are no names on a predefined network. */
+export function wantsResolver(conf: CniConf, network: Network): boolean {
+  return conf.resolver && !network.predefined
+}
+
+/** Routes besides the default one that the engine chooses. Those without a gateway go over the network's. */
 export function extraRoutes(conf: CniConf, endpoint: EndpointInfo): CniRoute[] {
   return conf.routes.flatMap((route) => {
-    if (isDefault(route) && route.gw === undefined) return []
+    if (isLeftToEngine(route)) return []
     const gw = route.gw ?? (routeFamily(route) === 4 ? endpoint.gateway4 : endpoint.gateway6)
     return [{ dst: route.dst, ...(gw === '' ? {} : { gw }) }]
   })
 }
 
-/** What the engine is asked for. `families` may have their default route here; `chosen` are addresses that were chosen here. */
+/** What was decided for an attachment beyond its configuration. */
+export interface Decided {
+  /** May have their default route here. */
+  readonly families: readonly Family[]
+  readonly resolver: boolean
+}
+
+/** What the engine is asked for. `chosen` are addresses that were chosen here. */
 export function sandboxRequest(
   call: CniCall,
   conf: CniConf,
   network: Network,
-  families: readonly Family[],
+  { families, resolver }: Decided,
   chosen: readonly Ip[],
   ports: readonly PortRequest[],
 ): SandboxRequest {
+  const routes = routesText(conf.routes.filter((route) => !isLeftToEngine(route)))
   const ips = [...conf.ips, ...chosen]
   const ipv4 = ips.find((ip) => familyOf(ip) === 4)
   const ipv6 = ips.find((ip) => familyOf(ip) === 6)
@@ -70,6 +93,9 @@ export function sandboxRequest(
     driverOpts: {
       [OPTION.endpointIfname]: call.ifname,
       [OPTION.defaultRoute]: families.length === 2 ? 'true' : families.length === 0 ? 'false' : `ipv${families[0]}`,
+      ...(routes === '' ? {} : { [OPTION.endpointRoutes]: routes }),
+      ...(conf.ingress ? { [OPTION.rateIn]: rateText(conf.ingress) } : {}),
+      ...(conf.egress ? { [OPTION.rateOut]: rateText(conf.egress) } : {}),
     },
   }
   return {
@@ -79,11 +105,12 @@ export function sandboxRequest(
     domainname: '',
     mode: 'private',
     netns: call.netns,
+    ...(resolver ? { resolver } : {}),
     endpoints: [{ network: network.id, settings }],
     ports,
     exposed: [],
     extraHosts: [],
-    dns: { servers: [], search: [], options: [] },
+    dns: { servers: resolver ? (conf.dns.nameservers ?? []) : [], search: [], options: [] },
     legacyLinks: [],
     filesDir: '',
   }
@@ -97,13 +124,21 @@ export interface NetworkFacts {
   readonly mtu: number
 }
 
-/** The attachment as CNI reports it. `families`: those with a default route by the engine. */
+/** Where the engine's resolver is found in every namespace that has one. */
+const RESOLVER = '127.0.0.11'
+
+/** What the runtime shall write into resolv.conf. The servers of a configuration are those that the resolver asks. */
+function dnsOf(conf: CniConf, resolver: boolean): CniDns {
+  return resolver ? { ...conf.dns, nameservers: [RESOLVER], options: conf.dns.options ?? ['ndots:0'] } : conf.dns
+}
+
+/** The attachment as CNI reports it. */
 export function resultOf(
   call: CniCall,
   conf: CniConf,
   facts: NetworkFacts,
   endpoint: EndpointInfo,
-  families: readonly Family[],
+  { families, resolver }: Decided,
   hostMac: string,
 ): CniResult {
   const withMac = (name: string, mac: string) => (name === '' ? [] : [mac === '' ? { name } : { name, mac }])
@@ -115,6 +150,6 @@ export function resultOf(
     interfaces: [...outside, { name: call.ifname, mac: endpoint.mac, mtu: facts.mtu, sandbox: call.netns }],
     ips: [...ip(endpoint.ipv4, endpoint.ipv4Length, endpoint.gateway4), ...ip(endpoint.ipv6, endpoint.ipv6Length, endpoint.gateway6)],
     routes: [...leadsOut(4, endpoint.gateway4), ...leadsOut(6, endpoint.gateway6), ...extraRoutes(conf, endpoint)],
-    dns: conf.dns,
+    dns: dnsOf(conf, resolver),
   }
 }

@@ -1,12 +1,21 @@
 /** The verbs of the CNI specification over the engine's controller: one request of the executable in, one answer out. */
-import { type Family, familyOf, type Ip } from '../../base/address.ts'
+import { familyOf, type Ip } from '../../base/address.ts'
 import { messageOf } from '../../base/errors.ts'
 import type { Clock, Logger } from '../../base/ports.ts'
 import { OPTION } from '../../drivers/options.ts'
 import type { NetworkController } from '../../engine/types.ts'
 import type { PortRequest, SandboxInfo } from '../../model/endpoint.ts'
 import type { Network } from '../../model/network.ts'
-import { attachmentId, defaultFamilies, extraRoutes, type NetworkFacts, parseAttachmentId, resultOf, sandboxRequest } from './attachment.ts'
+import {
+  attachmentId,
+  type Decided,
+  defaultFamilies,
+  type NetworkFacts,
+  parseAttachmentId,
+  resultOf,
+  sandboxRequest,
+  wantsResolver,
+} from './attachment.ts'
 import { differences } from './check.ts'
 import { type CniConf, parseConf, parseHead, parseJson } from './conf.ts'
 import { type CniCall, parseEnvironment } from './environment.ts'
@@ -25,6 +34,8 @@ export interface CniOptions {
   readonly log: Logger
   /** How long a network stays whose last container has gone. */
   readonly lingerMs: number
+  /** The engine stays: names that it resolves in a namespace go on being resolved. */
+  readonly resolves: boolean
 }
 
 const ABOUT = `CNI causeway plugin: hands containers' networks to the Causeway engine\nCNI protocol versions supported: ${SUPPORTED_VERSIONS.join(', ')}\n`
@@ -125,10 +136,13 @@ export class Cni {
     this.#checkNamespace(call.netns)
     await this.#dropStale(call)
     const own = await this.networks.use(conf, async (network) => {
-      const families = defaultFamilies(conf, network, call.netns, kernel)
-      const sandbox = await this.#open(call, conf, network, families)
+      const decided = {
+        families: defaultFamilies(conf, network, call.netns, kernel),
+        resolver: this.#o.resolves && wantsResolver(conf, network),
+      }
+      const sandbox = await this.#open(call, conf, network, decided)
       try {
-        return this.#complete(call, conf, network, sandbox, families)
+        return this.#report(call, conf, network, sandbox, decided)
       } catch (error) {
         await this.#delete(call.containerId, call.ifname)
         throw error
@@ -153,10 +167,10 @@ export class Cni {
     if (!isThere) await this.#delete(call.containerId, call.ifname)
   }
 
-  async #open(call: CniCall, conf: CniConf, network: Network, families: readonly Family[]): Promise<SandboxInfo> {
+  async #open(call: CniCall, conf: CniConf, network: Network, decided: Decided): Promise<SandboxInfo> {
     const { controller, kernel } = this.#o
     const open = (ports: readonly PortRequest[]) =>
-      controller.openSandbox(sandboxRequest(call, conf, network, families, this.#choose(conf, network), ports))
+      controller.openSandbox(sandboxRequest(call, conf, network, decided, this.#choose(conf, network), ports))
     try {
       return await open(conf.ports)
     } catch (error) {
@@ -201,16 +215,12 @@ export class Cni {
     )
   }
 
-  /** What the engine does not do by itself, and the report. */
-  #complete(call: CniCall, conf: CniConf, network: Network, sandbox: SandboxInfo, families: readonly Family[]): CniResult {
+  #report(call: CniCall, conf: CniConf, network: Network, sandbox: SandboxInfo, decided: Decided): CniResult {
     const { kernel } = this.#o
     const endpoint = sandbox.endpoints[0]
     if (endpoint === undefined) throw new CniError(CNI.internal, `the engine made no endpoint on network ${network.name}`)
-    const routes = extraRoutes(conf, endpoint)
-    if (routes.length > 0) kernel.addRoutes(call.netns, call.ifname, routes)
-    if (conf.ingress || conf.egress) kernel.limit(call.netns, call.ifname, endpoint.hostIfname, conf)
     const facts = this.#factsOf(network, call)
-    return resultOf(call, conf, facts, endpoint, families, endpoint.hostIfname === '' ? '' : kernel.hostMac(endpoint.hostIfname))
+    return resultOf(call, conf, facts, endpoint, decided, endpoint.hostIfname === '' ? '' : kernel.hostMac(endpoint.hostIfname))
   }
 
   /** A bridge keeps its hardware address and MTU for as long as its network lives; other drivers' interfaces are looked at. */

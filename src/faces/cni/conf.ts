@@ -10,18 +10,13 @@ import {
   tryParseMac,
   trySplitPrefix,
 } from '../../base/address.ts'
+import { defaultBurst, type Rate } from '../../drivers/endpoint-options.ts'
 import type { PortRequest, Proto } from '../../model/endpoint.ts'
 import { CNI, CniError } from './errors.ts'
 import { Fields } from './fields.ts'
 import type { Range } from './ranges.ts'
 import { type CniDns, type CniResult, type CniRoute, decodeResult } from './result.ts'
 import { type CniVersion, supportedVersion } from './versions.ts'
-
-/** One direction's limit, in bits and bits per second as CNI counts. */
-export interface Rate {
-  readonly rate: number
-  readonly burst: number
-}
 
 export interface CniConf {
   readonly version: CniVersion
@@ -42,6 +37,8 @@ export interface CniConf {
   readonly routes: readonly CniRoute[]
   readonly hasRoutes: boolean
   readonly dns: CniDns
+  /** The container's names are looked up at a resolver of the engine, in its namespace. */
+  readonly resolver: boolean
   /** Addresses asked for by hand. */
   readonly ips: readonly Ip[]
   readonly mac?: Mac
@@ -118,6 +115,8 @@ export function parseConf(fields: Fields, args: Readonly<Record<string, string>>
       ...(fields.object('dns')?.json as CniDns | undefined),
       ...(runtime.object('dns') ? runtimeDns(runtime.object('dns') as Fields) : {}),
     },
+    // who sends aliases wants them to be found
+    resolver: fields.flag('resolver') ?? 'aliases' in runtime.json,
     ips: asked.ips,
     ...optional('mac', askedMac(fields, runtime, args)),
     aliases: parseAliases(runtime, name),
@@ -246,7 +245,7 @@ function parsePort(fields: Fields): PortRequest {
 function parseRate(fields: Fields, direction: 'ingress' | 'egress'): Rate | undefined {
   const rate = fields.number(`${direction}Rate`) ?? 0
   if (rate === 0) return undefined
-  return { rate, burst: fields.number(`${direction}Burst`) || Math.max(Math.ceil(rate / 250), 64 * 1024 * 8) }
+  return { rate, burst: fields.number(`${direction}Burst`) || defaultBurst(rate) }
 }
 
 /** The capability spells two keys otherwise than the configuration does. */

@@ -1,7 +1,6 @@
 /** What the CNI face needs to see and do in a runtime's namespace besides what the controller does there. The daemon implements it. */
 import type { Family, Mac } from '../../base/address.ts'
-import type { Rate } from './conf.ts'
-import type { CniRoute } from './result.ts'
+import type { Rate } from '../../drivers/endpoint-options.ts'
 
 /** One interface inside, as it is. */
 export interface InsideLink {
@@ -25,13 +24,9 @@ export interface CniKernel {
   look(path: string, ifname: string): InsideLink | undefined
   /** Those of `families` in which some interface carries a default route. */
   defaultRoutes(path: string, families: readonly Family[]): Family[]
-  /** Adds routes over an interface; one that exists is fine. */
-  addRoutes(path: string, ifname: string, routes: readonly CniRoute[]): void
   /** Takes an interface out of use at once: addresses gone, name free. A missing interface or namespace is fine. */
   retire(path: string, ifname: string, newName: string): void
-  /** Sets the rate limits of a pair: towards the container on the host's end, from it on the container's. */
-  limit(path: string, ifname: string, hostIfname: string, limits: Limits): void
-  /** Ends that should have a limit and have none, for CHECK. */
+  /** Ends that should have a limit and have none: towards the container the host's, from it the container's own. */
   missingLimits(path: string, ifname: string, hostIfname: string, limits: Limits): string[]
   /** Hardware address of an interface of the host, '' when it has gone. */
   hostMac(name: string): Mac | ''
