@@ -10,43 +10,17 @@ import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { request } from 'node:http'
 import { request as tlsRequest } from 'node:https'
 import { join } from 'node:path'
-import { type Certs, makeCerts } from './certs.ts'
-import { loopbackNet, type ServerProcess, serverDir, serverProcess } from './server-process.ts'
-import { until } from './until.ts'
+import { serverProcess } from './server-process.ts'
+import { type StoreMember, type StoreServers, type StoreServersOptions, storeGround, storeLives } from './store-servers.ts'
 
-export interface ConsulOptions {
-  readonly members?: 1 | 3
-  /** Where each member lives, instead of addresses in 127/8 of the caller's namespace. `netns`: namespace file. */
-  readonly places?: readonly { readonly ip: string; readonly netns?: string }[]
-  /** `server`: clients check the server. `mutual`: the server checks clients too. */
-  readonly tls?: 'server' | 'mutual'
+export interface ConsulOptions extends StoreServersOptions {
   /** Access control with default deny; `storeOpts` has a token that may do everything. */
   readonly token?: boolean
 }
 
-export interface ConsulMember extends ServerProcess {
-  readonly name: string
-  readonly ip: string
-  /** `ip:8500` */
-  readonly endpoint: string
-}
-
-export interface ConsulLab {
-  readonly members: readonly ConsulMember[]
-  readonly certs: Certs | undefined
-  storeUrl(path?: string): string
-  readonly storeOpts: Readonly<Record<string, string>>
+export interface ConsulLab extends StoreServers {
   /** One request to a running member, with certificates and token; throws on a status of 300 and more. */
   api(method: string, path: string, body?: Uint8Array | string): Promise<Buffer>
-  start(): Promise<void>
-  stop(): Promise<void>
-  ready(): Promise<void>
-  save(file: string): Promise<void>
-  /** Gives the running servers the snapshot's data. */
-  restore(file: string): Promise<void>
-  /** Ends all members, throws their data away, starts them empty. */
-  wipe(): Promise<void>
-  close(): Promise<void>
 }
 
 const PROGRAM = join(process.env['CAUSEWAY_STORES'] ?? '/var/tmp/causeway-stores', 'consul/usr/bin/consul')
@@ -64,14 +38,11 @@ export function consulMissing(): string | undefined {
 export async function startConsul(options: ConsulOptions = {}): Promise<ConsulLab> {
   const missing = consulMissing()
   if (missing !== undefined) throw new Error(missing)
-  const dir = serverDir('consul')
-  const net = loopbackNet()
-  const places =
-    options.places ?? Array.from({ length: options.members ?? 1 }, (_, i): { ip: string; netns?: string } => ({ ip: net(i + 1) }))
+  const ground = storeGround('consul', options)
+  const { dir, places, certs } = ground
   const ips = places.map((place) => place.ip)
-  const certs = options.tls === undefined ? undefined : makeCerts(join(dir, 'tls'), ips)
   const token = options.token === true ? randomUUID() : ''
-  const members = places.map(({ ip, netns }, i): ConsulMember => {
+  const members = places.map(({ ip, netns }, i): StoreMember => {
     const config = {
       server: true,
       bootstrap_expect: places.length,
@@ -152,24 +123,12 @@ export async function startConsul(options: ConsulOptions = {}): Promise<ConsulLa
       (error: Error) => / 404 /.test(error.message),
     )
   const lab: ConsulLab = {
-    members,
-    certs,
-    storeUrl: (path = '') => `consul://${ips.map((ip) => `${ip}:8500`).join(',')}${path}`,
-    storeOpts: {
-      ...(certs === undefined ? {} : { 'kv.cacertfile': certs.ca }),
-      ...(options.tls === 'mutual' && certs !== undefined ? { 'kv.certfile': certs.clientCert, 'kv.keyfile': certs.clientKey } : {}),
-      ...(token === '' ? {} : { 'kv.token': token }),
-    },
+    ...storeLives('consul', ground, members, answers),
+    storeOpts: { ...ground.tlsOpts, ...(token === '' ? {} : { 'kv.token': token }) },
     api,
-    async start() {
-      for (const member of members) member.start()
-      await lab.ready()
-    },
     async stop() {
       await Promise.all(members.map((member) => member.kill9()))
     },
-    ready: async () =>
-      void (await until('Consul answers', answers, { ms: 30_000, log: () => members.map((member) => member.log()).join('\n') })),
     async save(file) {
       writeFileSync(file, await api('GET', '/v1/snapshot'))
     },
@@ -181,10 +140,6 @@ export async function startConsul(options: ConsulOptions = {}): Promise<ConsulLa
       await lab.stop()
       for (const member of members) rmSync(join(dir, member.name), { recursive: true, force: true })
       await lab.start()
-    },
-    async close() {
-      await Promise.all(members.map((member) => member.kill9()))
-      rmSync(dir, { recursive: true, force: true })
     },
   }
   try {

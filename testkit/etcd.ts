@@ -9,16 +9,10 @@
 import { execFile, execFileSync } from 'node:child_process'
 import { rmSync } from 'node:fs'
 import { join } from 'node:path'
-import { type Certs, makeCerts } from './certs.ts'
-import { loopbackNet, type ServerProcess, serverDir, serverProcess } from './server-process.ts'
-import { until } from './until.ts'
+import { serverProcess } from './server-process.ts'
+import { type StoreMember, type StoreServers, type StoreServersOptions, storeGround, storeLives } from './store-servers.ts'
 
-export interface EtcdOptions {
-  readonly members?: 1 | 3
-  /** Where each member lives, instead of addresses in 127/8 of the caller's namespace. `netns`: namespace file. */
-  readonly places?: readonly { readonly ip: string; readonly netns?: string }[]
-  /** `server`: clients check the server. `mutual`: the server checks clients too. */
-  readonly tls?: 'server' | 'mutual'
+export interface EtcdOptions extends StoreServersOptions {
   /** Turns authentication on, with this user as root besides etcd's own. */
   readonly user?: { readonly name: string; readonly password: string }
   /** Seconds that an authentication token lives (etcd: 300). */
@@ -27,35 +21,9 @@ export interface EtcdOptions {
   readonly binary?: string
 }
 
-export interface EtcdMember extends ServerProcess {
-  readonly name: string
-  readonly ip: string
-  /** `ip:2379` */
-  readonly endpoint: string
-}
-
-export interface EtcdLab {
-  readonly members: readonly EtcdMember[]
-  readonly certs: Certs | undefined
-  /** What `--cluster-store` gets. */
-  storeUrl(path?: string): string
-  /** What `--cluster-store-opt` gets for this TLS and this user. */
-  readonly storeOpts: Readonly<Record<string, string>>
+export interface EtcdLab extends StoreServers {
   /** etcdctl against all members, with the right certificates and user; throws with its words when it fails. */
   ctl(...args: string[]): Promise<string>
-  /** Starts what does not run and waits until the cluster answers. */
-  start(): Promise<void>
-  /** Ends all members; their data stays. */
-  stop(): Promise<void>
-  /** Waits until a quorum answers. */
-  ready(): Promise<void>
-  /** Writes a snapshot of the data to a file. */
-  save(file: string): Promise<void>
-  /** Ends all members, gives all of them the snapshot's data (as after a disaster: a new cluster), starts them. */
-  restore(file: string): Promise<void>
-  /** Ends all members, throws their data away, starts them empty. */
-  wipe(): Promise<void>
-  close(): Promise<void>
 }
 
 /** Why there is no etcd here, or undefined when there is one. */
@@ -71,17 +39,8 @@ export function etcdMissing(binary = 'etcd'): string | undefined {
 export async function startEtcd(options: EtcdOptions = {}): Promise<EtcdLab> {
   const missing = etcdMissing(options.binary)
   if (missing !== undefined) throw new Error(missing)
-  const dir = serverDir('etcd')
-  const net = loopbackNet()
-  const places =
-    options.places ?? Array.from({ length: options.members ?? 1 }, (_, i): { ip: string; netns?: string } => ({ ip: net(i + 1) }))
-  const certs =
-    options.tls === undefined
-      ? undefined
-      : makeCerts(
-          join(dir, 'tls'),
-          places.map((place) => place.ip),
-        )
+  const ground = storeGround('etcd', options)
+  const { dir, places, certs } = ground
   const http = certs === undefined ? 'http' : 'https'
   const initial = places.map((place, i) => `m${i}=http://${place.ip}:2380`).join(',')
   let token = 'first'
@@ -99,7 +58,7 @@ export async function startEtcd(options: EtcdOptions = {}): Promise<EtcdLab> {
     return args
   }
   const members = places.map(
-    (place, i): EtcdMember => ({
+    (place, i): StoreMember => ({
       ...serverProcess(() => argv(i, place.ip), place.netns),
       name: `m${i}`,
       ip: place.ip,
@@ -136,28 +95,20 @@ export async function startEtcd(options: EtcdOptions = {}): Promise<EtcdLab> {
     return false
   }
   const lab: EtcdLab = {
-    members,
-    certs,
-    storeUrl: (path = '') => `etcd://${places.map((place) => `${place.ip}:2379`).join(',')}${path}`,
+    ...storeLives('etcd', ground, members, answers),
     storeOpts: {
-      ...(certs === undefined ? {} : { 'kv.cacertfile': certs.ca }),
-      ...(options.tls === 'mutual' && certs !== undefined ? { 'kv.certfile': certs.clientCert, 'kv.keyfile': certs.clientKey } : {}),
+      ...ground.tlsOpts,
       ...(options.user === undefined ? {} : { 'kv.username': options.user.name, 'kv.password': options.user.password }),
     },
     ctl,
-    async start() {
-      for (const member of members) member.start()
-      await lab.ready()
-    },
     async stop() {
       await Promise.all(members.map((member) => member.stop()))
     },
-    ready: async () =>
-      void (await until('etcd answers', answers, { ms: 20_000, log: () => members.map((member) => member.log()).join('\n') })),
     async save(file) {
       // a snapshot is asked of one member
       await run(running()[0] as string, ['snapshot', 'save', file])
     },
+    // as after a disaster: a new cluster
     async restore(file) {
       await lab.stop()
       token = `restored-${Date.now()}`
@@ -184,10 +135,6 @@ export async function startEtcd(options: EtcdOptions = {}): Promise<EtcdLab> {
       for (const member of members) rmSync(join(dir, member.name), { recursive: true, force: true })
       await lab.start()
       await enableUsers()
-    },
-    async close() {
-      await Promise.all(members.map((member) => member.kill9()))
-      rmSync(dir, { recursive: true, force: true })
     },
   }
   const enableUsers = async () => {

@@ -1,8 +1,5 @@
 /** A server program that a test starts, pauses, kills and starts again; in a network namespace when one is given. */
 import { type ChildProcess, spawn } from 'node:child_process'
-import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 
 export interface ServerProcess {
   /** 0 while it does not run. */
@@ -56,23 +53,4 @@ export function serverProcess(argv: () => readonly string[], netns?: string): Se
     resume: () => void child?.kill('SIGCONT'),
     log: () => log,
   }
-}
-
-/** An address in 127/8 that no other test has, for servers with fixed ports: `127.<x>.<y>.<host>`. */
-export function loopbackNet(): (host: number) => string {
-  const [x, y] = [1 + Math.floor(Math.random() * 254), 1 + Math.floor(Math.random() * 254)]
-  return (host) => `127.${x}.${y}.${host}`
-}
-
-/**
- * A folder for the data of servers, in memory where that is possible: stores wait for the disk at every write, and a test should not depend
- * on how busy that is. Takes away what tests that were killed left behind.
- */
-export function serverDir(kind: string): string {
-  const base = existsSync('/dev/shm') ? '/dev/shm' : tmpdir()
-  for (const name of readdirSync(base)) {
-    const pid = new RegExp(`^causeway-${kind}-(\\d+)-`).exec(name)?.[1]
-    if (pid !== undefined && !existsSync(`/proc/${pid}`)) rmSync(join(base, name), { recursive: true, force: true })
-  }
-  return mkdtempSync(join(base, `causeway-${kind}-${process.pid}-`))
 }
