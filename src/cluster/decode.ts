@@ -2,13 +2,27 @@
  * Values of the shared store, from text to what they say. Anybody who can write to the store can write anything: every field is checked,
  * what is not as it should be is refused as a whole, and the key must agree with the value. Nothing here throws.
  */
-import { type Cidr, cidrContains, familyOf, type Ip, type Mac, tryParseCidr, tryParseIp, tryParseMac } from '../base/address.ts'
-import { messageOf } from '../base/errors.ts'
+import { cidrContains, familyOf, type Ip } from '../base/address.ts'
 import type { IpamPool, Network } from '../model/network.ts'
-import type { ClusterEndpoint, ClusterHost, ClusterNetwork, ClusterSubnet, KernelEntry } from './model.ts'
-import type { PathReport } from './paths/paths.ts'
-
-export type Decoded<T> = { readonly ok: true; readonly value: T } | { readonly ok: false; readonly why: string }
+import {
+  bool,
+  cidr,
+  type Decoded,
+  decode,
+  type Fields,
+  fieldsOf,
+  id,
+  int,
+  ip,
+  items,
+  optional,
+  table,
+  text,
+  texts,
+  unicastMac,
+  Wrong,
+} from './fields.ts'
+import type { ClusterEndpoint, ClusterHost, ClusterNetwork, ClusterSubnet } from './model.ts'
 
 /** `networks/<id>`. `removing`: somebody is taking it away; whoever needs it may say otherwise by writing it without. */
 export interface StoredNetwork {
@@ -32,107 +46,6 @@ export interface OwnedEndpoint {
   readonly endpointId: string
   readonly name: string
   readonly addresses: readonly Ip[]
-}
-
-/** `states/<network>/<host>` */
-export interface PublishedState {
-  readonly nonce: string
-  readonly hash: string
-  readonly entries: number
-  /** What the host's kernel holds, left out when it is too long for one value. */
-  readonly lines: readonly string[] | undefined
-}
-
-type Fields = Readonly<Record<string, unknown>>
-
-class Wrong extends Error {}
-
-const MAX_ITEMS = 4096
-const ID = /^[0-9a-f]{8,64}$/
-// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is refused
-const CONTROL = /[\u0000-\u001f\u007f]/
-
-const isId = (text: string): boolean => ID.test(text)
-
-function decode<T>(text: string, read: (fields: Fields) => T): Decoded<T> {
-  try {
-    return { ok: true, value: read(fieldsOf(JSON.parse(text) as unknown, 'the value')) }
-  } catch (error) {
-    if (error instanceof Wrong || error instanceof SyntaxError) return { ok: false, why: messageOf(error) }
-    throw error
-  }
-}
-
-function fieldsOf(value: unknown, what: string): Fields {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new Wrong(`${what} is not an object`)
-  return value as Fields
-}
-
-function text(fields: Fields, name: string, max = 255): string {
-  const value = fields[name]
-  if (typeof value !== 'string' || value.length > max || CONTROL.test(value))
-    throw new Wrong(`"${name}" is not a plain text of at most ${max}`)
-  return value
-}
-
-function id(fields: Fields, name: string): string {
-  const value = text(fields, name)
-  if (!isId(value)) throw new Wrong(`"${name}" is not an id`)
-  return value
-}
-
-function bool(fields: Fields, name: string): boolean {
-  const value = fields[name]
-  if (typeof value !== 'boolean') throw new Wrong(`"${name}" is not true or false`)
-  return value
-}
-
-function int(fields: Fields, name: string, least: number, most: number): number {
-  const value = fields[name]
-  if (!Number.isSafeInteger(value) || (value as number) < least || (value as number) > most)
-    throw new Wrong(`"${name}" is not a number from ${least} to ${most}`)
-  return value as number
-}
-
-function items(fields: Fields, name: string, most = MAX_ITEMS): readonly unknown[] {
-  const value = fields[name]
-  if (!Array.isArray(value) || value.length > most) throw new Wrong(`"${name}" is not a list of at most ${most}`)
-  return value
-}
-
-function texts(fields: Fields, name: string, most: number, max = 255): string[] {
-  return items(fields, name, most).map((value) => text({ [name]: value }, name, max))
-}
-
-function table(fields: Fields, name: string): Record<string, string> {
-  const entries = Object.entries(fieldsOf(fields[name], `"${name}"`))
-  if (entries.length > MAX_ITEMS) throw new Wrong(`"${name}" has more than ${MAX_ITEMS} entries`)
-  for (const [key, value] of entries)
-    if (typeof value !== 'string' || key === '__proto__') throw new Wrong(`"${name}" is not a table of texts`)
-  return Object.fromEntries(entries) as Record<string, string>
-}
-
-function ip(fields: Fields, name: string): Ip {
-  const value = text(fields, name)
-  if (tryParseIp(value) !== value) throw new Wrong(`"${name}" is not an IP address`)
-  return value as Ip
-}
-
-function cidr(fields: Fields, name: string): Cidr {
-  const value = text(fields, name)
-  if (tryParseCidr(value) !== value) throw new Wrong(`"${name}" is not a subnet`)
-  return value as Cidr
-}
-
-function unicastMac(fields: Fields, name: string): Mac {
-  const value = text(fields, name)
-  if (tryParseMac(value) !== value || (Number.parseInt(value.slice(0, 2), 16) & 1) === 1 || value === '00:00:00:00:00:00')
-    throw new Wrong(`"${name}" is not the MAC address of one station`)
-  return value as Mac
-}
-
-function optional<T>(fields: Fields, name: string, read: (fields: Fields, name: string) => T): T | undefined {
-  return fields[name] === undefined || fields[name] === null ? undefined : read(fields, name)
 }
 
 /** `id` and `networkId` come from the key. */
@@ -202,40 +115,6 @@ export function decodeOwned(value: string, networkId: string, endpointId: string
     name: text(f, 'name'),
     addresses: items(f, 'addresses', 2).map((address) => ip({ address }, 'address')),
   }))
-}
-
-export function decodeState(value: string): Decoded<PublishedState> {
-  return decode(value, (f) => ({
-    nonce: text(f, 'nonce'),
-    hash: text(f, 'hash'),
-    entries: int(f, 'entries', 0, Number.MAX_SAFE_INTEGER),
-    lines: optional(f, 'lines', (fields, name) => texts(fields, name, 100_000)),
-  }))
-}
-
-/** `paths/<host>` */
-export interface PublishedPaths extends PathReport {
-  readonly nonce: string
-}
-
-export function decodePaths(value: string): Decoded<PublishedPaths> {
-  return decode(value, (f) => ({
-    nonce: text(f, 'nonce'),
-    sent: sizes(f, 'sent'),
-    heard: sizes(f, 'heard'),
-    need: int(f, 'need', 0, 65535),
-  }))
-}
-
-function sizes(fields: Fields, name: string): Record<string, number> {
-  const table = fieldsOf(fields[name], `"${name}"`)
-  const ids = Object.keys(table)
-  if (ids.length > MAX_ITEMS || !ids.every(isId)) throw new Wrong(`"${name}" is not a table by host`)
-  return Object.fromEntries(ids.map((hostId) => [hostId, int(table, hostId, 0, 65535)]))
-}
-
-export function decodeNonce(value: string): Decoded<string> {
-  return decode(value, (f) => text(f, 'nonce'))
 }
 
 export function decodeNetwork(value: string, networkId: string): Decoded<StoredNetwork> {
@@ -311,9 +190,4 @@ function poolOf(f: Fields): IpamPool {
     ...(ipRange === undefined ? {} : { ipRange }),
     aux: Object.fromEntries(Object.keys(aux).map((key) => [key, ip(aux, key)])),
   }
-}
-
-/** One line for each path, sorted: equal states are equal texts. */
-export function kernelLines(entries: readonly KernelEntry[]): string[] {
-  return [...new Set(entries.map((e) => `${e.ip} ${e.mac} ${e.host}`))].toSorted()
 }

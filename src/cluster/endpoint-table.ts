@@ -10,6 +10,7 @@ import type { BadValues } from './bad-values.ts'
 import { decodeEndpoint, misplaced } from './decode.ts'
 import { CACHE_KEY, CLUSTER_KEY } from './keys.ts'
 import type { ClusterEndpoint, ClusterNetwork } from './model.ts'
+import { revisionNumber } from './store/timeline.ts'
 import type { ClusterStore, Listing, StoreEntry, StoreEvent, Version, Watch } from './store/types.ts'
 
 /** A network stays followed for so long after its last user here has gone. */
@@ -49,6 +50,8 @@ interface Followed {
   watch: Watch | undefined
   users: number
   isSynced: boolean
+  /** The store's, of the last that the watch has told. */
+  revision: string
   stopLinger: (() => void) | undefined
   stopGrace: (() => void) | undefined
 }
@@ -81,6 +84,7 @@ export class EndpointTable {
       watch: undefined,
       users: 1,
       isSynced: false,
+      revision: '',
       stopLinger: undefined,
       stopGrace: undefined,
     }
@@ -93,7 +97,8 @@ export class EndpointTable {
     if (followed.endpoints.size > 0) this.#o.onChange(networkId, undefined)
     followed.watch = this.#o.store.watch(CLUSTER_KEY.endpoints(networkId), {
       onResync: (snapshot) => this.#resync(followed, snapshot),
-      onChange: (events) => {
+      onChange: (events, revision) => {
+        followed.revision = revision
         for (const event of events) this.#apply(followed, event)
       },
     })
@@ -123,6 +128,11 @@ export class EndpointTable {
     return this.#followed.get(networkId)?.isSynced ?? false
   }
 
+  /** The store's own number of the last revision that the watch has told of the network; 0 = it has told nothing. */
+  revisionOf(networkId: string): number {
+    return revisionNumber(this.#followed.get(networkId)?.revision ?? '')
+  }
+
   list(networkId: string): readonly ClusterEndpoint[] {
     return [...(this.#followed.get(networkId)?.endpoints.values() ?? [])].map(({ endpoint }) => endpoint)
   }
@@ -148,6 +158,7 @@ export class EndpointTable {
   }
 
   #resync(followed: Followed, snapshot: Listing): void {
+    followed.revision = snapshot.revision
     const there = new Set(snapshot.entries.map(({ key }) => key))
     const missing = [...followed.endpoints.keys()].filter((id) => !there.has(CLUSTER_KEY.endpoint(followed.networkId, id)))
     const lostOwn = missing.some((id) => this.#o.isHeld(id))

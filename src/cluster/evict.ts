@@ -10,12 +10,14 @@ import { CLUSTER_KEY } from './keys.ts'
 import type { Mirror } from './mirror.ts'
 import type { ClusterHost } from './model.ts'
 import type { NetworkClaims } from './network-claims.ts'
+import type { SharedPools } from './pools/shared-pools.ts'
 import { type ClusterStore, MAX_TXN_OPERATIONS, type StoreEntry, type Txn, txnSize } from './store/types.ts'
 
 export interface EvictOptions {
   readonly store: ClusterStore
   readonly mirror: Mirror
   readonly networks: NetworkClaims
+  readonly pools: SharedPools
   readonly clock: Clock
   readonly log: Logger
 }
@@ -24,6 +26,8 @@ export interface Evicted {
   readonly host: string
   /** Endpoints freed. */
   readonly endpoints: number
+  /** Addresses freed that networks of other kinds had from the IPAM driver `causeway`. */
+  readonly addresses: number
 }
 
 /** A host by id, name or unique id prefix. Throws `not-found` or `invalid` (ambiguous). */
@@ -62,10 +66,10 @@ export async function evictHost(options: EvictOptions, ref: string, force: boole
   const freed = await freeOwned(options, host, mark, entries)
   for (const { value } of mirror.networkTable.list())
     if (value.createdBy === host.id && value.network === undefined) await options.networks.remove(value) // begun and never finished
-  await step(store, host, mark, { deletes: [CLUSTER_KEY.host(host.id), CLUSTER_KEY.lease(host.id)] })
+  await step(store, host, mark, { deletes: [CLUSTER_KEY.host(host.id), CLUSTER_KEY.lease(host.id), CLUSTER_KEY.kernel(host.id)] })
   if (mirror.host(host.id) !== undefined) await mirror.hostTable.arrived.of(CLUSTER_KEY.host(host.id), undefined, clock.after)
-  options.log.info('host evicted from the cluster', { host: host.name, endpoints: freed })
-  return { host: host.name, endpoints: freed }
+  options.log.info('host evicted from the cluster', { host: host.name, endpoints: freed, addresses })
+  return { host: host.name, endpoints: freed, addresses }
 }
 
 /** The version of the mark. */
@@ -141,10 +145,15 @@ function freeOne(host: ClusterHost, networkId: string, endpointId: string, owned
 }
 
 async function step(store: ClusterStore, host: ClusterHost, mark: string, txn: Txn): Promise<void> {
+  if (!(await tryStep(store, host, mark, txn)))
+    throw new NetError('busy', `endpoints of host ${host.name} were changed while it was being evicted; evict it again`)
+}
+
+/** False: what was to be changed has changed meanwhile. Throws `conflict` when the host has come back. */
+async function tryStep(store: ClusterStore, host: ClusterHost, mark: string, txn: Txn): Promise<boolean> {
   const key = CLUSTER_KEY.host(host.id)
   const result = await store.txn({ ...txn, checks: [{ key, version: mark }, ...(txn.checks ?? [])] })
-  if (result.ok) return
-  if (result.current.get(key)?.version !== mark)
+  if (!result.ok && result.current.get(key)?.version !== mark)
     throw new NetError('conflict', `host ${host.name} has come back while it was being evicted: it keeps what was not freed yet`)
-  throw new NetError('busy', `endpoints of host ${host.name} were changed while it was being evicted; evict it again`)
+  return result.ok
 }

@@ -19,7 +19,7 @@ export const CLUSTER_KEY = {
   network: (networkId: string) => `networks/${networkId}`,
   /** Rewritten by whoever takes subnets or VXLAN ids: two that do so at one time conflict here. */
   guard: 'networks/guard',
-  /** Rewritten to ask all members to publish what their kernels hold. */
+  /** Rewritten to ask members what their kernels hold. */
   verification: 'networks/verification',
   /** Who asks just now, under its lease: questions are answered one at a time. */
   verifying: 'verifying',
@@ -32,6 +32,9 @@ export const CLUSTER_KEY = {
   /** What a host owns, for its return and its eviction. Nobody watches it. */
   owned: (hostId: string) => `owned/${hostId}/`,
   ownedEndpoint: (hostId: string, networkId: string, endpointId: string) => `owned/${hostId}/${networkId}/${endpointId}`,
+  /** Hashes of what a host's kernel holds, of all its networks. Rewritten after changes, watched by nobody. */
+  kernels: 'kernels/',
+  kernel: (hostId: string) => `kernels/${hostId}`,
   /** A network's entries as they are in a host's kernel. Written on demand, watched by nobody. */
   states: (networkId: string) => `states/${networkId}/`,
   state: (networkId: string, hostId: string) => `states/${networkId}/${hostId}`,

@@ -7,6 +7,7 @@ import { EndpointTable } from './endpoint-table.ts'
 import { HostTable } from './host-table.ts'
 import type { ClusterChange, ClusterEndpoint, ClusterHost, ClusterNetwork, ClusterView } from './model.ts'
 import { NetworkTable } from './network-table.ts'
+import type { Question } from './published.ts'
 import type { ClusterStore } from './store/types.ts'
 
 export interface MirrorOptions {
@@ -22,7 +23,7 @@ export interface MirrorOptions {
   readonly onDisagreement: () => void
   /** The store has lost these networks. */
   readonly onLostNetworks: (networkIds: readonly string[]) => void
-  readonly onVerification: (nonce: string) => void
+  readonly onVerification: (question: Question) => void
 }
 
 export class Mirror implements ClusterView {

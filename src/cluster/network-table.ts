@@ -3,8 +3,9 @@ import type { Logger } from '../base/ports.ts'
 import type { Store } from '../store/types.ts'
 import { Arrival } from './arrival.ts'
 import type { BadValues } from './bad-values.ts'
-import { decodeGuard, decodeNetwork, decodeNonce, type Guard, type StoredNetwork } from './decode.ts'
+import { decodeGuard, decodeNetwork, type Guard, type StoredNetwork } from './decode.ts'
 import { CACHE_KEY, CLUSTER_KEY } from './keys.ts'
+import { decodeQuestion, type Question } from './published.ts'
 import type { ClusterStore, Listing, StoreEntry, StoreEvent, Version, Watch } from './store/types.ts'
 
 export interface KnownNetwork extends StoredNetwork {
@@ -22,7 +23,7 @@ export interface NetworkTableOptions {
   readonly onChange: (networkId: string) => void
   /** The store does not have these any more, although nobody can have removed them. */
   readonly onLost: (networkIds: readonly string[]) => void
-  readonly onVerification: (nonce: string) => void
+  readonly onVerification: (question: Question) => void
 }
 
 export class NetworkTable {
@@ -175,7 +176,7 @@ export class NetworkTable {
     if (event.kind === 'delete' || event.version === this.#verification) return
     const isFirst = this.#verification === undefined && !this.#isSynced
     this.#verification = event.version
-    const decoded = decodeNonce(event.value)
+    const decoded = decodeQuestion(event.value)
     if (!decoded.ok) this.#o.bad.note(event.key, decoded.why)
     else if (!isFirst) this.#o.onVerification(decoded.value)
   }

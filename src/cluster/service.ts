@@ -17,6 +17,7 @@ import { Claims } from './claims.ts'
 import { decodeEndpoint } from './decode.ts'
 import { type Conflict, EndpointClaims } from './endpoint-claims.ts'
 import { evictHost, findHost } from './evict.ts'
+import { KernelPublisher } from './kernel-publisher.ts'
 import { CACHE_KEY, CLUSTER_KEY } from './keys.ts'
 import { type Advertise, Membership } from './membership.ts'
 import { Mirror } from './mirror.ts'
@@ -24,6 +25,10 @@ import type { ClusterEndpoint, ClusterHost, ClusterView, ReadKernelEntries } fro
 import { NetworkClaims } from './network-claims.ts'
 import type { PathReport } from './paths/paths.ts'
 import { PathVerifier } from './paths/verify.ts'
+import type { LocalSpace } from './pools/local-subnets.ts'
+import { PoolStore } from './pools/pool-store.ts'
+import { SharedPools } from './pools/shared-pools.ts'
+import { decodePublication, type KernelState } from './published.ts'
 import { type NamePort, type RemoteEvent, RemoteNames } from './remote-names.ts'
 import { Settler } from './settler.ts'
 import type { ClusterStore, StoreCounters, StoreStatus } from './store/types.ts'
@@ -52,12 +57,18 @@ export interface ClusterOptions {
   readonly surveyPaths?: (survey: number) => Promise<PathReport | undefined>
   /** Subnets that this host routes to. */
   readonly routes: () => readonly Cidr[]
+  /** The engine's address space: subnets of shared pools that are used here are held in it. */
+  readonly space: LocalSpace
+  /** Subnets that the host itself uses. */
+  readonly inUse: () => readonly Cidr[]
   readonly names: NamePort
   readonly onEvent: (event: RemoteEvent) => void
   /** A container of this host lost its name or address to another one while this host was evicted. */
   readonly onConflict?: (conflict: Conflict) => void
   /** What the kernel holds; what it should hold when absent. May be set later, before anybody verifies. */
   readonly readKernel?: ReadKernelEntries
+  /** Brings what the kernel holds of a network in line with the view, soon. */
+  readonly repairKernel?: (networkId: string) => void
 }
 
 /** The engine's side, known once its controller has taken up what it had. */
@@ -73,6 +84,8 @@ export interface EngineHooks {
 export interface HostDetail extends ClusterHost {
   readonly isSelf: boolean
   readonly endpoints: readonly (Pick<ClusterEndpoint, 'id' | 'name' | 'ipv4' | 'ipv6' | 'mac' | 'active'> & { readonly network: string })[]
+  /** What its kernel holds, as the host last told; empty when it has told nothing or is down. */
+  readonly kernel: readonly (KernelState & { readonly network: string; readonly at: number })[]
 }
 
 export interface ClusterSummary {
@@ -92,6 +105,8 @@ export interface ClusterSummary {
 
 export class ClusterService {
   readonly authority: ClusterAuthority
+  /** Of the IPAM driver `causeway`. */
+  readonly pools: SharedPools
   readonly view: ClusterView
   readonly membership: Membership
   readonly #o: ClusterOptions
@@ -99,6 +114,7 @@ export class ClusterService {
   readonly #claims: Claims
   readonly #settler: Settler
   readonly #networks: NetworkClaims
+  readonly #publisher: KernelPublisher
   readonly #verifier: Verifier
   readonly #conflicts = new Map<string, Conflict>()
   #hooks: EngineHooks | undefined
@@ -117,7 +133,7 @@ export class ClusterService {
       isNetworkHeld: (id) => this.#claims.holdsOn(id),
       onDisagreement: () => this.#settle(),
       onLostNetworks: () => this.#settle(),
-      onVerification: (nonce) => void this.#verifier.answer(nonce),
+      onVerification: (question) => void this.#verifier.answer(question),
     })
     this.view = this.#mirror
     const mirror = this.#mirror
@@ -136,6 +152,7 @@ export class ClusterService {
       mtu: options.mtu ?? (() => 0),
       routes: options.routes,
       onJoined: () => {
+        this.#publisher.joined()
         if (this.#hooks !== undefined) this.#settler.joined()
       },
     })
@@ -166,7 +183,8 @@ export class ClusterService {
     })
     const { surveyPaths } = options
     const survey = surveyPaths === undefined ? undefined : new PathVerifier({ store, mirror, membership, clock, log, survey: surveyPaths })
-    this.#verifier = new Verifier({
+    const { repairKernel } = options
+    this.#publisher = new KernelPublisher({
       store,
       mirror,
       membership,
@@ -174,6 +192,16 @@ export class ClusterService {
       rng,
       log,
       readKernel: (id) => this.#readKernel(id),
+      ...(repairKernel === undefined ? {} : { repair: repairKernel }),
+    })
+    this.#verifier = new Verifier({
+      store,
+      mirror,
+      membership,
+      clock,
+      rng,
+      log,
+      publisher: this.#publisher,
       ...(survey === undefined ? {} : { paths: survey }),
     })
     this.authority = new ClusterAuthority({
@@ -190,6 +218,7 @@ export class ClusterService {
     mirror.onChange((change) => {
       names.follow(change)
       if (change.kind === 'network') this.#networkChanged(change.networkId)
+      if (change.kind === 'endpoint' || change.kind === 'endpoints') this.#publisher.changed(change.networkId)
       if (change.kind === 'host' && change.hostId === hostId) {
         membership.noteLease(mirror.hostTable.leaseOf(hostId))
         membership.recordChanged()
@@ -222,6 +251,11 @@ export class ClusterService {
     void this.membership.update()
   }
 
+  /** Entries of a network that somebody had changed were put right. */
+  kernelRepaired(networkId: string): void {
+    this.#publisher.repaired(networkId)
+  }
+
   summary(): ClusterSummary {
     return {
       store: this.#o.store.status(),
@@ -247,7 +281,15 @@ export class ClusterService {
       for (const { hostId, id, name, ipv4, ipv6, mac, active } of await this.fetchEndpoints(networkId))
         if (hostId === host.id)
           endpoints.push({ network: this.#mirror.network(networkId)?.name ?? networkId, id, name, ipv4, ipv6, mac, active })
-    return { ...host, isSelf: host.id === this.#o.hostId, endpoints }
+    return { ...host, isSelf: host.id === this.#o.hostId, endpoints, kernel: await this.#kernelOf(host.id) }
+  }
+
+  async #kernelOf(hostId: string): Promise<HostDetail['kernel']> {
+    const entry = await this.#o.store.get(CLUSTER_KEY.kernel(hostId))
+    const decoded = entry && decodePublication(entry.value)
+    if (!decoded?.ok) return []
+    const { at, networks } = decoded.value
+    return [...networks].map(([id, state]) => ({ network: this.#mirror.network(id)?.name ?? id, at, ...state }))
   }
 
   /** Endpoints of a network on all hosts: as followed, or read from the store when this host does not use the network. */
@@ -267,15 +309,17 @@ export class ClusterService {
     return evictHost({ store, mirror: this.#mirror, networks: this.#networks, clock, log }, ref, force)
   }
 
-  verify(timeoutMs = VERIFY_MS): Promise<Verdict> {
+  /** See {@link Verifier.verify}. */
+  verify(timeoutMs = VERIFY_MS, everyEntry = false): Promise<Verdict> {
     if (!this.membership.isJoined)
       throw new NetError('unavailable', `cannot verify: the cluster store ${this.#o.store.status().url} cannot be reached`)
-    return this.#verifier.verify(timeoutMs)
+    return this.#verifier.verify(timeoutMs, everyEntry)
   }
 
   /** Stops watching and leaves; what this host owns stays its own. The store is the caller's to close. */
   async close(): Promise<void> {
     this.#mirror.close()
+    await this.#publisher.close()
     await this.#settler.close()
     await this.membership.close()
   }

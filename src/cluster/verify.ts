@@ -1,23 +1,29 @@
 /**
- * `causeway cluster verify`: every host that has endpoints on a network publishes what its kernel really holds, and all of it is compared
- * with the store. Asked for by rewriting one key that all members watch; nothing is published when nobody asks.
+ * `causeway cluster verify`: proves that the kernels of all hosts hold what the store says, or prints the difference. Hosts publish hashes of
+ * what they hold (`kernel-publisher.ts`). A question, put by rewriting one key that all members watch, makes every host look whether its hash
+ * is still true; those whose hash is not the store's are asked for all entries. A host's report about its paths comes after its look, so it
+ * is also the proof that the look has happened; where no paths are probed, every host is asked.
  */
-import { createHash } from 'node:crypto'
 import { messageOf } from '../base/errors.ts'
 import { hex } from '../base/ids.ts'
 import type { Clock, Logger, Rng } from '../base/ports.ts'
-import { decodeEndpoint, decodeState, kernelLines, type PublishedState } from './decode.ts'
+import { decodeEndpoint } from './decode.ts'
+import type { KernelPublisher } from './kernel-publisher.ts'
+import { isAgreed, judgeHost, type NetworkVerdict, type Said, type WantedState } from './kernel-verdict.ts'
 import { CLUSTER_KEY } from './keys.ts'
 import type { Membership } from './membership.ts'
 import type { Mirror } from './mirror.ts'
-import type { KernelEntry, ReadKernelEntries } from './model.ts'
+import type { KernelEntry } from './model.ts'
 import type { PathVerdict, PathVerifier } from './paths/verify.ts'
+import { decodePublication, decodeState, hashOf, kernelLines, type Publication, type PublishedState, type Question } from './published.ts'
+import { revisionNumber } from './store/timeline.ts'
 import type { ClusterStore, Version } from './store/types.ts'
 
 const POLL_MS = 100
 const MAX_LINES_BYTES = 200_000
 const MAX_ROUNDS = 3
-const DIFFERENCES_SHOWN = 100
+/** A question that names more is put to everybody. */
+const MAX_NAMED = 1000
 
 export interface VerifierOptions {
   readonly store: ClusterStore
@@ -26,28 +32,9 @@ export interface VerifierOptions {
   readonly clock: Clock
   readonly rng: Rng
   readonly log: Logger
-  readonly readKernel: ReadKernelEntries
+  readonly publisher: KernelPublisher
   /** Absent: paths are not probed. */
   readonly paths?: PathVerifier
-}
-
-export interface HostVerdict {
-  readonly hostId: string
-  readonly host: string
-  /** `silent`: up, and did not answer in time. `down`: not asked. */
-  readonly state: 'agrees' | 'differs' | 'silent' | 'down'
-  /** Lines `<ip> <mac> <host address>` that its kernel lacks, and that it has beyond the store. At most 100 each. */
-  readonly missing: readonly string[]
-  readonly extra: readonly string[]
-}
-
-export interface NetworkVerdict {
-  readonly networkId: string
-  readonly network: string
-  readonly endpoints: number
-  /** Of the set that the store says. */
-  readonly hash: string
-  readonly hosts: readonly HostVerdict[]
 }
 
 export interface Verdict {
@@ -58,12 +45,15 @@ export interface Verdict {
   readonly paths: readonly PathVerdict[]
 }
 
-export function hashOf(lines: readonly string[]): string {
-  return createHash('sha256').update(lines.join('\n')).digest('hex').slice(0, 16)
+/** One network while it is being verified. */
+interface Looked {
+  readonly id: string
+  readonly name: string
+  wanted: WantedState
+  /** Hosts that were asked for all entries. */
+  readonly asked: ReadonlySet<string>
+  answers: ReadonlyMap<string, PublishedState>
 }
-
-const isAgreed = (networks: readonly NetworkVerdict[]): boolean =>
-  networks.every(({ hosts }) => hosts.every(({ state }) => state === 'agrees' || state === 'down'))
 
 export class Verifier {
   readonly #o: VerifierOptions
@@ -72,30 +62,43 @@ export class Verifier {
     this.#o = options
   }
 
-  /** Somebody asks: publishes this host's kernel state of each network that it has endpoints on. Never throws. */
-  async answer(nonce: string): Promise<void> {
-    const { store, mirror, membership, log, readKernel, paths } = this.#o
-    void paths?.answer(nonce)
-    for (const networkId of mirror.used()) {
-      if (!mirror.endpointTable.list(networkId).some(({ hostId }) => hostId === mirror.hostId)) continue
+  /** Somebody asks: looks at this host's kernel and publishes what was not published, and all entries when asked for them. Never throws. */
+  async answer(question: Question): Promise<void> {
+    const { mirror, publisher, paths } = this.#o
+    const looked = publisher.check()
+    const reported = paths?.answer(question.nonce, looked)
+    await looked
+    const isAsked = question.hosts?.includes(mirror.hostId) ?? true
+    if (isAsked) await this.#tell(question)
+    // who cannot say anything of its paths has no other way to say that it has looked
+    else if (!(await reported)) await this.#tell({ nonce: question.nonce })
+  }
+
+  async #tell({ nonce, networks }: Question): Promise<void> {
+    const { store, mirror, membership, log, publisher } = this.#o
+    for (const networkId of publisher.networkIds()) {
+      if (networks?.includes(networkId) === false) continue
       try {
-        const lease = membership.lease
+        const { lease } = membership
         if (lease === undefined) return
-        const lines = kernelLines(await readKernel(networkId))
+        const { state, lines } = await publisher.read(networkId)
         const tooLong = lines.reduce((sum, line) => sum + line.length + 3, 0) > MAX_LINES_BYTES
-        const state: PublishedState = { nonce, hash: hashOf(lines), entries: lines.length, lines: tooLong ? undefined : lines }
-        await store.txn({ puts: [{ key: CLUSTER_KEY.state(networkId, mirror.hostId), value: JSON.stringify(state), lease }] })
+        const said: PublishedState = { nonce, ...state, lines: tooLong ? undefined : lines }
+        await store.txn({ puts: [{ key: CLUSTER_KEY.state(networkId, mirror.hostId), value: JSON.stringify(said), lease }] })
       } catch (error) {
         log.warn('cannot publish the kernel state of a network', { networkId, error: messageOf(error) })
       }
     }
   }
 
-  /** Asks all members and compares; again when something changed meanwhile. Throws `unavailable` when the store is away. */
-  async verify(timeoutMs: number): Promise<Verdict> {
+  /**
+   * Compares all hosts with the store; again when something changed meanwhile. `everyEntry`: asks every host for all of its entries instead of
+   * comparing hashes. Throws `unavailable` when the store is away.
+   */
+  async verify(timeoutMs: number, everyEntry = false): Promise<Verdict> {
     const done = await this.#turn(timeoutMs)
     try {
-      return await this.#verify(timeoutMs)
+      return await this.#verify(timeoutMs, everyEntry)
     } finally {
       await done()
     }
@@ -125,68 +128,102 @@ export class Verifier {
     return async () => {}
   }
 
-  async #verify(timeoutMs: number): Promise<Verdict> {
+  async #verify(timeoutMs: number, everyEntry: boolean): Promise<Verdict> {
+    const { paths: prober, clock, rng } = this.#o
     let networks: readonly NetworkVerdict[] = []
-    let paths: readonly PathVerdict[] | undefined
+    let paths: readonly PathVerdict[] = []
+    let alive: ReadonlySet<string> = new Set()
     for (let round = 0; round < MAX_ROUNDS; round++) {
-      const nonce = hex(this.#o.rng.bytes(8))
-      const until = this.#o.clock.now() + timeoutMs
-      networks = await this.#round(nonce, until)
-      paths ??= (await this.#o.paths?.verdicts(nonce, until, networks)) ?? []
+      const until = clock.now() + timeoutMs
+      const nonce = hex(rng.bytes(8))
+      const looked = await this.#ask(nonce, everyEntry || prober === undefined)
+      for (const network of looked) await this.#collect(network, nonce, until)
+      if (round === 0 && prober !== undefined) {
+        const members = looked.map(({ name, wanted }) => ({ network: name, hosts: wanted.members.map((hostId) => ({ hostId })) }))
+        const report = await prober.verdicts(nonce, until, members)
+        paths = report.verdicts
+        alive = report.answered
+      }
+      networks = this.#judge(looked, await this.#publications(), alive)
       if (isAgreed(networks)) break
     }
-    return { ok: isAgreed(networks) && (paths ?? []).every(({ state }) => state === 'ok'), networks, paths: paths ?? [] }
+    return { ok: isAgreed(networks) && paths.every(({ state }) => state === 'ok'), networks, paths }
   }
 
-  async #round(nonce: string, until: number): Promise<readonly NetworkVerdict[]> {
+  /** Puts the question: to those whose published hash is not the store's, or to all. */
+  async #ask(nonce: string, everyone: boolean): Promise<Looked[]> {
     const { store, mirror } = this.#o
-    await store.txn({ puts: [{ key: CLUSTER_KEY.verification, value: JSON.stringify({ nonce }) }] })
-    const networks: NetworkVerdict[] = []
-    for (const { id, name } of mirror.networks()) networks.push(await this.#network(id, name, nonce, until))
-    return networks
+    const published = await this.#publications()
+    const looked: Looked[] = []
+    for (const { id, name } of mirror.networks()) {
+      const wanted = await this.#wanted(id)
+      const isProven = (hostId: string) => published.get(hostId)?.networks.get(id)?.hash === wanted.hash
+      const asked = new Set(wanted.members.filter((hostId) => this.#isUp(hostId) && (everyone || !isProven(hostId))))
+      looked.push({ id, name, wanted, asked, answers: new Map() })
+    }
+    const hosts = [...new Set(looked.flatMap(({ asked }) => [...asked]))]
+    const networks = looked.filter(({ asked }) => asked.size > 0).map(({ id }) => id)
+    const isNamed = !everyone && hosts.length <= MAX_NAMED && networks.length <= MAX_NAMED
+    const question: Question = { nonce, ...(isNamed ? { hosts, networks } : {}) }
+    await store.txn({ puts: [{ key: CLUSTER_KEY.verification, value: JSON.stringify(question) }] })
+    return looked
   }
 
-  async #network(networkId: string, network: string, nonce: string, until: number): Promise<NetworkVerdict> {
-    const { mirror, clock } = this.#o
+  /** Waits for those that were asked. What the store wants is read again each time: both change while containers start and stop. */
+  async #collect(network: Looked, nonce: string, until: number): Promise<void> {
+    if (network.asked.size === 0) return
+    const { clock } = this.#o
     for (;;) {
-      const { lines, members } = await this.#wanted(networkId)
-      const published = await this.#published(networkId, nonce)
-      const up = members.filter((id) => mirror.host(id)?.state === 'up')
-      if (up.some((id) => !published.has(id)) && clock.now() < until) {
-        await clock.sleep(POLL_MS)
-        continue
-      }
-      const hosts = members.map((hostId): HostVerdict => {
-        const base = { hostId, host: mirror.host(hostId)?.name ?? hostId, missing: [], extra: [] }
-        if (!up.includes(hostId)) return { ...base, state: 'down' }
-        const said = published.get(hostId)
-        if (said === undefined) return { ...base, state: 'silent' }
-        if (said.hash === hashOf(lines)) return { ...base, state: 'agrees' }
-        const has = new Set(said.lines ?? [])
-        const wants = new Set(lines)
-        const missing = said.lines === undefined ? [] : lines.filter((line) => !has.has(line))
-        const extra = [...has].filter((line) => !wants.has(line))
-        return { ...base, state: 'differs', missing: missing.slice(0, DIFFERENCES_SHOWN), extra: extra.slice(0, DIFFERENCES_SHOWN) }
-      })
-      return { networkId, network, endpoints: lines.length, hash: hashOf(lines), hosts }
+      network.wanted = await this.#wanted(network.id)
+      network.answers = await this.#answers(network.id, nonce)
+      const isComplete = network.wanted.members.every((id) => !network.asked.has(id) || !this.#isUp(id) || network.answers.has(id))
+      if (isComplete || clock.now() >= until) return
+      await clock.sleep(POLL_MS)
     }
   }
 
-  /** What the store says that every member's kernel should hold. */
-  async #wanted(networkId: string): Promise<{ lines: string[]; members: string[] }> {
+  #judge(looked: readonly Looked[], published: ReadonlyMap<string, Publication>, alive: ReadonlySet<string>): NetworkVerdict[] {
+    return looked.map(({ id, name, wanted, answers }) => {
+      const hosts = wanted.members.map((hostId) => {
+        const host = { id: hostId, name: this.#o.mirror.host(hostId)?.name ?? hostId, isUp: this.#isUp(hostId) }
+        const said: Said | undefined = answers.get(hostId) ?? (alive.has(hostId) ? published.get(hostId)?.networks.get(id) : undefined)
+        return judgeHost(host, wanted, said)
+      })
+      return { networkId: id, network: name, endpoints: wanted.lines.length, revision: wanted.revision, hash: wanted.hash, hosts }
+    })
+  }
+
+  #isUp(hostId: string): boolean {
+    return this.#o.mirror.host(hostId)?.state === 'up'
+  }
+
+  async #wanted(networkId: string): Promise<WantedState> {
     const { store, mirror } = this.#o
     const prefix = CLUSTER_KEY.endpoints(networkId)
-    const found = (await store.list(prefix)).entries.flatMap(({ key, value }) => {
+    const listing = await store.list(prefix)
+    const found = listing.entries.flatMap(({ key, value }) => {
       const decoded = decodeEndpoint(value, networkId, key.slice(prefix.length))
       return decoded.ok ? [mirror.located(decoded.value)] : []
     })
     const entries = found.flatMap(({ ipv4, ipv6, mac, hostAddress }) =>
       [ipv4, ipv6].flatMap((ip): KernelEntry[] => (ip === '' ? [] : [{ ip, mac, host: hostAddress }])),
     )
-    return { lines: kernelLines(entries), members: [...new Set(found.map(({ hostId }) => hostId))].toSorted() }
+    const lines = kernelLines(entries)
+    const members = [...new Set(found.map(({ hostId }) => hostId))].toSorted()
+    return { lines, hash: hashOf(lines), revision: revisionNumber(listing.revision), members }
   }
 
-  async #published(networkId: string, nonce: string): Promise<Map<string, PublishedState>> {
+  async #publications(): Promise<Map<string, Publication>> {
+    const out = new Map<string, Publication>()
+    for (const { key, value } of (await this.#o.store.list(CLUSTER_KEY.kernels)).entries) {
+      const decoded = decodePublication(value)
+      if (decoded.ok) out.set(key.slice(CLUSTER_KEY.kernels.length), decoded.value)
+      else this.#o.mirror.bad.note(key, decoded.why)
+    }
+    return out
+  }
+
+  async #answers(networkId: string, nonce: string): Promise<Map<string, PublishedState>> {
     const prefix = CLUSTER_KEY.states(networkId)
     const out = new Map<string, PublishedState>()
     for (const { key, value } of (await this.#o.store.list(prefix)).entries) {

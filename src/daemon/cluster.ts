@@ -76,8 +76,15 @@ export function openCluster(parts: {
     names: parts.dns,
     onEvent: parts.onEvent,
     readKernel: (networkId) => late.overlay?.kernelEntries(networkId) ?? [],
+    repairKernel: (networkId) => late.overlay?.repair(networkId),
   })
-  const overlay = new Overlay({ ...parts, view: service.view, vtep: advertise.address, store })
+  const overlay = new Overlay({
+    ...parts,
+    view: service.view,
+    vtep: advertise.address,
+    store,
+    onRepair: (networkId) => service.kernelRepaired(networkId),
+  })
   late.overlay = overlay
   const paths = new Paths({
     view: service.view,

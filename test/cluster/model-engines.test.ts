@@ -78,7 +78,7 @@ test('cluster ls, inspect and verify', { skip }, async () => {
   assert.match(table, /^HOST +ID +ADDRESS +STATE +VERSION\n/)
   assert.match(table, / \* +[0-9a-f]{12} +\S+:2377 +up/)
   const verified = await ok(3, 'cluster', 'verify')
-  assert.match(verified, /^NETWORK +ENTRIES +HASH +HOST +STATE\nnet1 +2 +[0-9a-f]{16} +\S+ +agrees\nnet1 +2 +[0-9a-f]{16} +\S+ +agrees\n/)
+  assert.match(verified, /^NETWORK +ENTRIES +HASH +HOST +STATE +REVISION +REPAIRS\n(net1 +2 +[0-9a-f]{16} +\S+ +agrees +\d+ +0\n){2}/)
   assert.match(verified, /All hosts agree with the store\.\n$/)
   const self = JSON.parse(await ok(2, 'cluster', 'ls', '--format', 'json')) as { self: string }
   assert.match(await ok(1, 'cluster', 'inspect', self.self.slice(0, 10)), /\n {2}net1 +two +10\.0\.0\.3 +02:42:0a:00:00:03 /)

@@ -7,7 +7,7 @@ import { systemRng } from '../../src/base/rng.ts'
 import type { Conflict } from '../../src/cluster/endpoint-claims.ts'
 import type { ReadKernelEntries } from '../../src/cluster/model.ts'
 import type { RemoteEvent } from '../../src/cluster/remote-names.ts'
-import { ClusterService } from '../../src/cluster/service.ts'
+import { type ClusterOptions, ClusterService } from '../../src/cluster/service.ts'
 import type { ClusterStore } from '../../src/cluster/store/types.ts'
 import type { EndpointAsk, EndpointFinal } from '../../src/drivers/authority.ts'
 import type { NetworkDraft } from '../../src/drivers/types.ts'
@@ -52,6 +52,8 @@ export interface MemberOptions {
   readonly live?: Map<string, { network: Network; endpoint: EndpointFinal }>
   readonly known?: Map<string, Network>
   readonly readKernel?: ReadKernelEntries
+  readonly repairKernel?: (networkId: string) => void
+  readonly surveyPaths?: ClusterOptions['surveyPaths']
 }
 
 let lastHost = 0
@@ -87,6 +89,8 @@ export function startMember(options: MemberOptions): Member {
     advertise: { address: options.address ?? (`10.99.${number >> 8}.${number & 255}` as Ip), port: 2377 },
     ...(options.leaseSeconds === undefined ? {} : { leaseSeconds: options.leaseSeconds }),
     ...(options.readKernel === undefined ? {} : { readKernel: options.readKernel }),
+    ...(options.repairKernel === undefined ? {} : { repairKernel: options.repairKernel }),
+    ...(options.surveyPaths === undefined ? {} : { surveyPaths: options.surveyPaths }),
     routes: () => [],
     names: {
       setEndpoint: (networkId, record) => void names.set(`${networkId}/${record.endpointId}`, record.names),

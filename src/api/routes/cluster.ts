@@ -11,7 +11,7 @@ export interface ClusterFace {
   summary(): unknown
   inspectHost(ref: string): Promise<unknown>
   evict(ref: string, force: boolean): Promise<unknown>
-  verify(timeoutMs?: number): Promise<unknown>
+  verify(timeoutMs?: number, everyEntry?: boolean): Promise<unknown>
 }
 
 /** `face` gives undefined while this engine is no member of a cluster. */
@@ -31,15 +31,17 @@ export function clusterRoutes(face: () => ClusterFace | undefined): Extension[] 
     {
       method: 'POST',
       path: `${BASE}/hosts/:id/evict`,
-      handler: ({ id = '' }, query) => cluster().evict(id, /^(1|true)$/.test(query.get('force') ?? '')),
+      handler: ({ id = '' }, query) => cluster().evict(id, isSet(query.get('force'))),
     },
     {
       method: 'GET',
       path: `${BASE}/verify`,
-      handler: (_params, query) => cluster().verify(timeoutOf(query.get('timeout'))),
+      handler: (_params, query) => cluster().verify(timeoutOf(query.get('timeout')), isSet(query.get('full'))),
     },
   ]
 }
+
+const isSet = (text: string | null): boolean => /^(1|true)$/.test(text ?? '')
 
 function timeoutOf(text: string | null): number | undefined {
   if (text === null || text === '') return undefined

@@ -37,6 +37,14 @@ interface HostDetail extends Host {
     readonly ipv6: string
     readonly mac: string
   }[]
+  readonly kernel: readonly {
+    readonly network: string
+    readonly entries: number
+    readonly hash: string
+    readonly revision: number
+    readonly repairs: number
+    readonly at: number
+  }[]
 }
 
 interface Verdict {
@@ -45,10 +53,13 @@ interface Verdict {
     readonly network: string
     readonly networkId: string
     readonly endpoints: number
+    readonly revision: number
     readonly hash: string
     readonly hosts: readonly {
       readonly host: string
-      readonly state: 'agrees' | 'differs' | 'silent' | 'down'
+      readonly state: 'agrees' | 'behind' | 'differs' | 'silent' | 'down'
+      readonly revision: number
+      readonly repairs: number
       readonly missing: readonly string[]
       readonly extra: readonly string[]
     }[]
@@ -76,6 +87,7 @@ const COLOUR: Readonly<Record<string, number>> = {
   evicted: 33,
   silent: 31,
   differs: 31,
+  behind: 33,
   ok: 32,
   mtu: 31,
   blocked: 31,
@@ -146,6 +158,17 @@ export const inspect = defineCommand({
           for (const line of formatTable(['NETWORK', 'CONTAINER', 'ADDRESS', 'MAC', 'ENDPOINT'], rows).trimEnd().split('\n'))
             context.print(`  ${line}`)
         }
+        if (host.kernel.length === 0) continue
+        const states = host.kernel.map((k) => [
+          k.network,
+          String(k.entries),
+          k.hash,
+          String(k.revision),
+          new Date(k.at).toISOString(),
+          String(k.repairs),
+        ])
+        for (const line of formatTable(['NETWORK', 'ENTRIES', 'HASH', 'REVISION', 'PUBLISHED', 'REPAIRS'], states).trimEnd().split('\n'))
+          context.print(`  ${line}`)
       }
     return 0
   },
@@ -156,23 +179,43 @@ export const verify = defineCommand({
   summary: "Compare every host's kernel with the shared store, and probe the paths between hosts",
   usage: '[OPTIONS]',
   args: [0, 0],
-  options: { format: formatOption(), timeout: integer('', 'Seconds to wait for the answers of all hosts (default 5)') },
+  options: {
+    format: formatOption(),
+    full: flag('', 'Ask every host for all of its entries, not only those whose published hash is not the one of the store'),
+    timeout: integer('', 'Seconds to wait for the answers of all hosts (default 5)'),
+  },
   notes:
-    'Asks every host that is up for the neighbour and forwarding entries of each network that it has containers on. Differing lines are "address MAC host". Every host also sends packets of decreasing size to all others on UDP port 4789, as tunnels do: a path is ok, blocked in that direction, or mtu when packets of containers do not pass whole. Exit code 1 when anything differs, does not answer or does not pass.',
-  examples: [{ line: 'causeway cluster verify' }, { line: 'causeway cluster verify --format json' }],
+    'Every host that is up looks at the neighbour and forwarding entries of each network that it has containers on, and compares their hash with the one that it has published; hosts whose hash is not the one of the store are asked for the entries. A host is behind when it has not heard of all that the store says, and differs when its kernel holds something else than it should. Differing lines are "address MAC host". Every host also sends packets of decreasing size to all others on UDP port 4789, as tunnels do: a path is ok, blocked in that direction, or mtu when packets of containers do not pass whole. Exit code 1 when anything differs, does not answer or does not pass.',
+  examples: [
+    { line: 'causeway cluster verify' },
+    { line: 'causeway cluster verify --full' },
+    { line: 'causeway cluster verify --format json' },
+  ],
   run: async (context, _args, options) => {
-    const query = { timeout: options.timeout === undefined ? undefined : String(options.timeout) }
+    const query = {
+      timeout: options.timeout === undefined ? undefined : String(options.timeout),
+      full: options.full ? '1' : undefined,
+    }
     const verdict = await context.client.own.get<Verdict>('/cluster/verify', query)
     if (options.format === 'json') {
       context.print(goJson(verdict))
       return verdict.ok ? 0 : 1
     }
     const rows = verdict.networks.flatMap(({ network, endpoints, hash, hosts }) =>
-      hosts.map(({ host, state }) => [network, String(endpoints), hash, host, state]),
+      hosts.map(({ host, state, revision, repairs }) => [
+        network,
+        String(endpoints),
+        hash,
+        host,
+        state,
+        revision === 0 ? '-' : String(revision),
+        String(repairs),
+      ]),
     )
-    printStates(context, ['NETWORK', 'ENTRIES', 'HASH', 'HOST', 'STATE'], rows, 4)
-    for (const { network, hosts } of verdict.networks)
-      for (const { host, missing, extra } of hosts) {
+    printStates(context, ['NETWORK', 'ENTRIES', 'HASH', 'HOST', 'STATE', 'REVISION', 'REPAIRS'], rows, 4)
+    for (const { network, revision: latest, hosts } of verdict.networks)
+      for (const { host, state, revision, missing, extra } of hosts) {
+        if (state === 'behind') context.print(`${network} on ${host}: has heard up to revision ${revision}, the store has ${latest}`)
         for (const line of missing) context.print(`${network} on ${host}: missing ${line}`)
         for (const line of extra) context.print(`${network} on ${host}: not in the store ${line}`)
       }

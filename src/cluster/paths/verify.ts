@@ -1,11 +1,11 @@
 /** The part of `cluster verify` about paths: every host publishes what it has found, and both ends' findings make the verdict of a direction. */
 import { messageOf } from '../../base/errors.ts'
 import type { Clock, Logger } from '../../base/ports.ts'
-import { decodePaths, type PublishedPaths } from '../decode.ts'
 import { CLUSTER_KEY } from '../keys.ts'
 import type { Membership } from '../membership.ts'
 import type { Mirror } from '../mirror.ts'
 import type { ClusterHost } from '../model.ts'
+import { decodePaths, type PublishedPaths } from '../published.ts'
 import type { ClusterStore } from '../store/types.ts'
 import { agreedMtu, type PathReport } from './paths.ts'
 
@@ -48,22 +48,29 @@ export class PathVerifier {
     this.#o = options
   }
 
-  /** Somebody asks: looks at the paths from here and publishes what is found. Never throws. */
-  async answer(nonce: string): Promise<void> {
+  /** Somebody asks: looks at the paths from here and publishes what is found, after `after`. False: it could not. Never throws. */
+  async answer(nonce: string, after: Promise<void> = Promise.resolve()): Promise<boolean> {
     const { store, mirror, membership, log, survey } = this.#o
     try {
       const report = await survey(Number.parseInt(nonce.slice(0, 8), 16) || 1)
+      await after
       const { lease } = membership
-      if (report === undefined || lease === undefined) return
+      if (report === undefined || lease === undefined) return false
       const published: PublishedPaths = { nonce, ...(mirror.hosts().length > WHOLE_UP_TO ? onlyBad(report) : report) }
       await store.txn({ puts: [{ key: CLUSTER_KEY.path(mirror.hostId), value: JSON.stringify(published), lease }] })
+      return true
     } catch (error) {
       log.warn('cannot publish the paths to other hosts', { error: messageOf(error) })
+      return false
     }
   }
 
-  /** Waits for all members that are up, at most until `until`, and judges. Throws `unavailable` when the store is away. */
-  async verdicts(nonce: string, until: number, networks: readonly Members[]): Promise<readonly PathVerdict[]> {
+  /** Waits for all members that are up, at most until `until`, and judges; also who has answered. Throws `unavailable` when the store is away. */
+  async verdicts(
+    nonce: string,
+    until: number,
+    networks: readonly Members[],
+  ): Promise<{ readonly verdicts: readonly PathVerdict[]; readonly answered: ReadonlySet<string> }> {
     const { mirror, clock } = this.#o
     for (;;) {
       const up = mirror.hosts().filter(({ state }) => state === 'up')
@@ -72,7 +79,7 @@ export class PathVerifier {
         await clock.sleep(POLL_MS)
         continue
       }
-      return judgePaths(up, reports, networks, agreedMtu(mirror.hosts(), 0))
+      return { verdicts: judgePaths(up, reports, networks, agreedMtu(mirror.hosts(), 0)), answered: new Set(reports.keys()) }
     }
   }
 
