@@ -29,6 +29,8 @@ export interface LabOptions extends LabNetOptions {
   readonly etcdMembers?: 1 | 3
   /** Another store than a plain etcd, started on hosts of the network; its members are the caller's. `lab.etcd` does not exist then. */
   readonly store?: (places: readonly LabPlace[]) => Promise<LabStore>
+  /** Hosts advertise their IPv6 addresses: tunnels and probes go by IPv6. */
+  readonly ipv6Underlay?: boolean
   /** More flags of every engine. */
   readonly flags?: readonly string[]
 }
@@ -52,7 +54,8 @@ export async function startLab(options: LabOptions = {}): Promise<Lab> {
     const storeFlags = Object.entries(store.storeOpts).flatMap(([key, value]) => ['--cluster-store-opt', `${key}=${value}`])
     const engines = await Promise.all(
       net.hosts.map(async (host) => {
-        const flags = ['--cluster-store', store.storeUrl('/network'), '--cluster-advertise', `eth0:${CLUSTER_PORT}`, ...storeFlags]
+        const advertise = options.ipv6Underlay ? `[${host.ip6}]` : 'eth0'
+        const flags = ['--cluster-store', store.storeUrl('/network'), '--cluster-advertise', `${advertise}:${CLUSTER_PORT}`, ...storeFlags]
         const engine = await startEngineLab([...flags, ...(options.flags ?? [])], { enter: host.enter })
         closers.push(() => engine.close())
         // the default paths, as people type them
