@@ -12,7 +12,7 @@ export function movedClock(): MovedClock {
   let now = 0
   const timers = new Set<{ at: number; fn: () => void }>()
   const after: Clock['after'] = (ms, fn) => {
-    const timer = { at: now + ms, fn }
+    const timer = { at: now + Math.trunc(ms), fn } // as setTimeout does
     timers.add(timer)
     return () => timers.delete(timer)
   }
