@@ -34,11 +34,14 @@ export function userIn(rootfs: string, user: string, groupAdd: readonly string[]
   return resolveUser(user, groupAdd, readInRootfs(rootfs, 'etc/passwd'), readInRootfs(rootfs, 'etc/group'))
 }
 
-/** Path of a small init program on this host. Throws `unavailable`. */
+/** A small init program of this host, for `--init`. */
+export function findInitProgram(): string | undefined {
+  return ['docker-init', 'catatonit', 'tini-static', 'tini', '/usr/libexec/podman/catatonit', 'dumb-init'].map(findProgram).find(Boolean)
+}
+
+/** The same. Throws `unavailable` when there is none. */
 export function initProgram(): string {
-  const found = ['docker-init', 'catatonit', 'tini-static', 'tini', '/usr/libexec/podman/catatonit', 'dumb-init']
-    .map(findProgram)
-    .find(Boolean)
+  const found = findInitProgram()
   if (found === undefined) {
     throw new NetError(
       'unavailable',

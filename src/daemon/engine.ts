@@ -16,7 +16,7 @@ import { LayerStore } from '../containers/layers.ts'
 import { OverlayRootfs } from '../containers/rootfs.ts'
 import { Runtimes } from '../containers/runtimes.ts'
 import { Containers } from '../containers/service.ts'
-import { userIn } from '../containers/start-facts.ts'
+import { findInitProgram, userIn } from '../containers/start-facts.ts'
 import { Volumes } from '../containers/volumes.ts'
 import { parseResolvConf, readHostResolv, watchHostResolv } from '../dns/host-resolv.ts'
 import { DnsService } from '../dns/service.ts'
@@ -456,5 +456,6 @@ function doctor(config: DaemonConfig, foreign: ForeignFirewall, subnets: readonl
   const firewalls: Check[] = foreign
     .describe()
     .map((f) => ({ area: 'firewall', name: f.name, state: 'note', found: f.found, cost: f.effect }))
-  return examine(`${config.execRoot}/netns/doctor`, PROGRAMS, [...firewalls, ...subnets])
+  const init = { name: 'catatonit', need: 'containers cannot have an init process (--init): install catatonit', path: findInitProgram() }
+  return examine(`${config.execRoot}/netns/doctor`, [...PROGRAMS, init], [...firewalls, ...subnets])
 }

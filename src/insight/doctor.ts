@@ -51,7 +51,7 @@ const PROBES: readonly Probe[] = [
 /** Runs all probes. `scratch` is a path for a short-lived namespace. */
 export function examine(
   scratch: string,
-  programs: readonly { name: string; need: string; path?: string }[],
+  programs: readonly { name: string; need: string; path?: string | undefined }[],
   notes: readonly Check[],
 ): Check[] {
   return [...probeKernel(scratch), ...probePrograms(programs), ...probeForwarding(), ...probeLimits(), ...notes]
@@ -82,7 +82,7 @@ function probeKernel(scratch: string): Check[] {
   })
 }
 
-function probePrograms(programs: readonly { name: string; need: string; path?: string }[]): Check[] {
+function probePrograms(programs: readonly { name: string; need: string; path?: string | undefined }[]): Check[] {
   return programs.map(({ name, need, path }) => {
     const at = path ?? findProgram(name)
     return at === undefined

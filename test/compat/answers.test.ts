@@ -101,6 +101,7 @@ const COMMANDS: readonly (readonly [string, number, RegExp, RegExp])[] = [
   ],
   ['image prune -f --filter label!=x', 0, /Total reclaimed space: 0B/, /^$/],
   ['network ls --filter foo=bar', 1, /^$/, /invalid filter 'foo'/],
+  ['run --rm --init busybox ps -o pid,args', 0, /^ +1 \/sbin\/docker-init -- ps -o pid,args$/m, /^$/],
   [
     'run --rm busybox nonesuch',
     127,
