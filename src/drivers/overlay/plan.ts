@@ -60,7 +60,8 @@ function planTunnels(want: OverlayWanted, have: OverlayObserved, plan: OverlayPl
     const wrong = link === undefined ? 'link is missing' : identityDifference(spec, link)
     if (wrong === undefined) {
       planLink(tunnel, have, { steps: plan.after, findings: plan.findings, created })
-      if (link?.port?.learning === true) {
+      // a port that comes (back) to a bridge begins with learning on
+      if (link !== undefined && (link.port?.learning === true || have.nameOf(link.master) !== spec.master)) {
         plan.after.push({ op: 'link.set', dev: spec.name, set: { port: { learning: false } } })
         plan.findings.push({ subject: spec.name, wrong: 'the bridge learns from it' })
       }
