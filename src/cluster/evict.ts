@@ -66,6 +66,7 @@ export async function evictHost(options: EvictOptions, ref: string, force: boole
   const freed = await freeOwned(options, host, mark, entries)
   for (const { value } of mirror.networkTable.list())
     if (value.createdBy === host.id && value.network === undefined) await options.networks.remove(value) // begun and never finished
+  const addresses = await options.pools.evict(host.id, (txn) => tryStep(store, host, mark, txn))
   await step(store, host, mark, { deletes: [CLUSTER_KEY.host(host.id), CLUSTER_KEY.lease(host.id), CLUSTER_KEY.kernel(host.id)] })
   if (mirror.host(host.id) !== undefined) await mirror.hostTable.arrived.of(CLUSTER_KEY.host(host.id), undefined, clock.after)
   options.log.info('host evicted from the cluster', { host: host.name, endpoints: freed, addresses })

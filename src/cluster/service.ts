@@ -16,7 +16,7 @@ import { ClusterAuthority } from './authority.ts'
 import { Claims } from './claims.ts'
 import { decodeEndpoint } from './decode.ts'
 import { type Conflict, EndpointClaims } from './endpoint-claims.ts'
-import { evictHost, findHost } from './evict.ts'
+import { type Evicted, evictHost, findHost } from './evict.ts'
 import { KernelPublisher } from './kernel-publisher.ts'
 import { CACHE_KEY, CLUSTER_KEY } from './keys.ts'
 import { type Advertise, Membership } from './membership.ts'
@@ -27,7 +27,7 @@ import type { PathReport } from './paths/paths.ts'
 import { PathVerifier } from './paths/verify.ts'
 import type { LocalSpace } from './pools/local-subnets.ts'
 import { PoolStore } from './pools/pool-store.ts'
-import { SharedPools } from './pools/shared-pools.ts'
+import { type HostAddress, SharedPools } from './pools/shared-pools.ts'
 import { decodePublication, type KernelState } from './published.ts'
 import { type NamePort, type RemoteEvent, RemoteNames } from './remote-names.ts'
 import { Settler } from './settler.ts'
@@ -58,9 +58,9 @@ export interface ClusterOptions {
   /** Subnets that this host routes to. */
   readonly routes: () => readonly Cidr[]
   /** The engine's address space: subnets of shared pools that are used here are held in it. */
-  readonly space: LocalSpace
-  /** Subnets that the host itself uses. */
-  readonly inUse: () => readonly Cidr[]
+  readonly space?: LocalSpace
+  /** Subnets that the host itself uses: never chosen for a shared pool. */
+  readonly inUse?: () => readonly Cidr[]
   readonly names: NamePort
   readonly onEvent: (event: RemoteEvent) => void
   /** A container of this host lost its name or address to another one while this host was evicted. */
@@ -84,6 +84,8 @@ export interface EngineHooks {
 export interface HostDetail extends ClusterHost {
   readonly isSelf: boolean
   readonly endpoints: readonly (Pick<ClusterEndpoint, 'id' | 'name' | 'ipv4' | 'ipv6' | 'mac' | 'active'> & { readonly network: string })[]
+  /** From pools of the IPAM driver `causeway`. */
+  readonly addresses: readonly HostAddress[]
   /** What its kernel holds, as the host last told; empty when it has told nothing or is down. */
   readonly kernel: readonly (KernelState & { readonly network: string; readonly at: number })[]
 }
@@ -153,10 +155,19 @@ export class ClusterService {
       routes: options.routes,
       onJoined: () => {
         this.#publisher.joined()
-        if (this.#hooks !== undefined) this.#settler.joined()
+        if (this.#hooks === undefined) return
+        this.#settler.joined()
+        this.pools.joined()
       },
     })
     const { membership } = this
+    this.pools = new SharedPools({
+      records: new PoolStore(store, mirror.bad),
+      ...{ cache, mirror, membership, clock, rng, log },
+      space: options.space ?? NO_SPACE,
+      inUse: options.inUse ?? (() => []),
+      onConflict: (conflict) => this.#conflict(conflict),
+    })
     this.#networks = new NetworkClaims({ store, mirror, membership, clock, rng, log })
     const networks = this.#networks
     const endpoints = new EndpointClaims({
@@ -244,6 +255,7 @@ export class ClusterService {
     for (const { id } of hooks.networks()) if (this.#mirror.networkTable.isSynced) this.#networkChanged(id)
     for (const { id } of this.#mirror.networks()) this.#networkChanged(id)
     this.#settler.joined()
+    this.pools.joined()
   }
 
   /** What is said of this host (its MTU) has changed. */
@@ -281,7 +293,13 @@ export class ClusterService {
       for (const { hostId, id, name, ipv4, ipv6, mac, active } of await this.fetchEndpoints(networkId))
         if (hostId === host.id)
           endpoints.push({ network: this.#mirror.network(networkId)?.name ?? networkId, id, name, ipv4, ipv6, mac, active })
-    return { ...host, isSelf: host.id === this.#o.hostId, endpoints, kernel: await this.#kernelOf(host.id) }
+    return {
+      ...host,
+      isSelf: host.id === this.#o.hostId,
+      endpoints,
+      addresses: await this.pools.addressesOf(host.id),
+      kernel: await this.#kernelOf(host.id),
+    }
   }
 
   async #kernelOf(hostId: string): Promise<HostDetail['kernel']> {
@@ -304,9 +322,9 @@ export class ClusterService {
   }
 
   /** Frees what a host has; see `evict.ts`. */
-  evict(ref: string, force = false): Promise<{ host: string; endpoints: number }> {
+  evict(ref: string, force = false): Promise<Evicted> {
     const { store, clock, log } = this.#o
-    return evictHost({ store, mirror: this.#mirror, networks: this.#networks, clock, log }, ref, force)
+    return evictHost({ store, mirror: this.#mirror, networks: this.#networks, pools: this.pools, clock, log }, ref, force)
   }
 
   /** See {@link Verifier.verify}. */
@@ -321,6 +339,7 @@ export class ClusterService {
     this.#mirror.close()
     await this.#publisher.close()
     await this.#settler.close()
+    await this.pools.close()
     await this.membership.close()
   }
 
@@ -348,6 +367,9 @@ export class ClusterService {
       .flatMap(({ ipv4, ipv6, mac, hostAddress }) => [ipv4, ipv6].flatMap((ip) => (ip === '' ? [] : [{ ip, mac, host: hostAddress }])))
   }
 }
+
+/** Nothing else of this host has subnets. */
+const NO_SPACE: LocalSpace = { requestPool: ({ subnet }) => ({ key: subnet }), restorePool: ({ subnet }) => subnet, releasePool() {} }
 
 /** Makes the service and starts it. */
 export function startCluster(options: ClusterOptions): ClusterService {

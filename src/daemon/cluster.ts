@@ -6,14 +6,19 @@ import type { Advertise } from '../cluster/membership.ts'
 import { Overlay } from '../cluster/overlay/overlay.ts'
 import { underlayMtu } from '../cluster/overlay/underlay.ts'
 import { Paths } from '../cluster/paths/paths.ts'
+import { localPools, POOL_IPAM, PoolAuthority } from '../cluster/pools/pool-authority.ts'
 import type { RemoteEvent } from '../cluster/remote-names.ts'
 import { type ClusterService, startCluster } from '../cluster/service.ts'
 import { openClusterStore } from '../cluster/store/open.ts'
 import { parseAdvertise, parseStoreOptions, parseStoreUrl, type StoreConfig } from '../cluster/store/url.ts'
 import type { DnsService } from '../dns/service.ts'
+import type { Authority } from '../drivers/authority.ts'
 import { overlayDriver } from '../drivers/overlay/overlay.ts'
 import { VXLAN_PORT } from '../drivers/overlay/wanted.ts'
+import { builtinDrivers } from '../drivers/registry.ts'
+import type { Driver } from '../drivers/types.ts'
 import type { Controller } from '../engine/controller.ts'
+import type { AddressSpace } from '../ipam/address-space.ts'
 import type { HostSubnets } from '../ipam/host-subnets.ts'
 import type { Rtnl } from '../kernel/types.ts'
 import type { Store } from '../store/types.ts'
@@ -46,6 +51,7 @@ export function openCluster(parts: {
   readonly version: string
   readonly netnsDir: string
   readonly hostUse: () => HostSubnets
+  readonly space: AddressSpace
   readonly onEvent: (event: RemoteEvent) => void
 }): Cluster | undefined {
   const { flags, rtnl, clock, rng, log } = parts
@@ -73,6 +79,11 @@ export function openCluster(parts: {
     mtu: () => late.paths?.smallest() ?? ownMtu(),
     surveyPaths: async (survey) => late.paths?.survey(survey),
     routes: () => [...parts.hostUse().reserved],
+    space: parts.space,
+    inUse: () => {
+      const { reserved, avoid } = parts.hostUse()
+      return [...reserved, ...avoid]
+    },
     names: parts.dns,
     onEvent: parts.onEvent,
     readKernel: (networkId) => late.overlay?.kernelEntries(networkId) ?? [],
@@ -100,12 +111,13 @@ export function openCluster(parts: {
   })
   late.paths = paths
   const authority = overlay.wrap(service.authority)
+  const pooled = new Map(pooledDrivers().map((driver): [string, Authority] => [driver.name, new PoolAuthority(service.pools, driver)]))
   return {
     service,
     store: flags.store,
     advertise: `${host.includes(':') ? `[${host}]` : host}:${port}`,
     drivers: [overlayDriver],
-    findAuthority: (driver) => (driver === 'overlay' ? authority : undefined),
+    findAuthority: (driver, ipamDriver) => (driver === 'overlay' ? authority : ipamDriver === POOL_IPAM ? pooled.get(driver) : undefined),
     begin(controller) {
       void overlay.begin()
       service.begin({
@@ -121,4 +133,15 @@ export function openCluster(parts: {
       await store.close()
     },
   }
+}
+
+/** For an engine that is in no cluster: addresses of the IPAM driver `causeway` are the engine's own. */
+export const withoutCluster: Outside = {
+  findAuthority: (driver, ipamDriver) =>
+    ipamDriver === POOL_IPAM && pooledDrivers().some(({ name }) => name === driver) ? localPools : undefined,
+}
+
+/** The engine's own drivers whose networks have addresses. */
+function pooledDrivers(): Driver[] {
+  return builtinDrivers.filter(({ withoutIpam }) => !withoutIpam)
 }
