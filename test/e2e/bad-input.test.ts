@@ -4,6 +4,7 @@ import { after, test } from 'node:test'
 import { startEngineLab } from '../../testkit/engine-lab.ts'
 import { isolate } from '../../testkit/isolated.ts'
 import { COMMANDS } from './bad-input-commands.ts'
+import { CONNECT_ROWS } from './bad-input-connect.ts'
 import { CONTAINER_ROWS } from './bad-input-containers.ts'
 import { NETWORK_ROWS } from './bad-input-networks.ts'
 import { makeWorld, picture } from './bad-input-world.ts'
@@ -15,7 +16,7 @@ const listener = createServer().listen(7777, '0.0.0.0')
 after(() => listener.close())
 await makeWorld(lab)
 
-const ROWS = [...NETWORK_ROWS, ...CONTAINER_ROWS]
+const ROWS = [...NETWORK_ROWS, ...CONNECT_ROWS, ...CONTAINER_ROWS]
 const fits = (text: string | RegExp, said: string) => (typeof text === 'string' ? said === text : text.test(said))
 
 test('every wrong request gets its documented status and text, and changes nothing', async () => {
