@@ -1,6 +1,6 @@
 /**
  * What the layers above may ask of one network namespace's kernel. `rtnl.ts` implements it over rtnetlink;
- * `testkit/fake-rtnl.ts` in memory; `testkit/contracts/rtnl.ts` is the suite that both pass.
+ * `testkit/fake-rtnl.ts` has what overlay networks use of it in memory; `test/kernel/fake-rtnl.test.ts` holds the two against each other.
  */
 import type { Family } from '../base/address.ts'
 import type { Address, FdbEntry, Link, Neighbour, PolicyRule, Route, Step } from '../model/kernel-state.ts'
