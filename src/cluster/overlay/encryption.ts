@@ -4,7 +4,7 @@
  * before is accepted until the next change. While the store is away nothing changes, and what is in the kernel goes on.
  */
 import type { Ip } from '../../base/address.ts'
-import { messageOf } from '../../base/errors.ts'
+import { messageOf, NetError } from '../../base/errors.ts'
 import { hex } from '../../base/ids.ts'
 import type { Clock, Logger, Rng } from '../../base/ports.ts'
 import type { Xfrm } from '../../kernel/xfrm.ts'
@@ -69,7 +69,7 @@ export class Encryption {
     this.#settleMs = options.settleMs ?? SETTLE_MS
   }
 
-  /** Takes part: the secret is known and this host's nonce is told. Idempotent. Throws `unavailable` without the store. */
+  /** Takes part: the secret is known and this host's nonce is told. Idempotent. Throws `unavailable` without the store and without a secret in it. */
   join(): Promise<void> {
     this.#joining ??= this.#join().catch((error: unknown) => {
       this.#joining = undefined
@@ -103,9 +103,11 @@ export class Encryption {
 
   /** Compares the kernel with what is wanted. Never throws. */
   look(): void {
-    if (this.#closed || this.#secrets.length === 0) return
+    if (this.#closed || !this.#isActive) return
     try {
-      this.#reconcile()
+      // policies come first, also while no secret is known: nothing leaves in clear while associations are made
+      this.#ensurePolicies()
+      if (this.#secrets.length > 0) this.#ensureStates()
     } catch (error) {
       this.#o.log.error('cannot set up encryption between hosts', { error: messageOf(error) })
     }
@@ -113,9 +115,15 @@ export class Encryption {
     this.#timer = this.#o.clock.after(Math.min(this.#settleMs, LOOK_MS), () => this.look())
   }
 
-  #reconcile(): void {
+  #ensurePolicies(): void {
+    const { xfrm, vtep } = this.#o
+    const policies = new Map(ipsecPolicies(vtep, [...this.#peers.values()]).map((p) => [policyKey(p), p]))
+    for (const p of xfrm.policies()) if (p.port === ENCRYPTED_VXLAN_PORT && !policies.delete(policyKey(p))) xfrm.deletePolicy(p)
+    for (const p of policies.values()) xfrm.ensurePolicy(p)
+  }
+
+  #ensureStates(): void {
     const { xfrm, vtep, clock } = this.#o
-    if (!this.#isActive) return
     const facts: IpsecFacts = {
       vtep,
       secrets: this.#secrets,
@@ -130,10 +138,6 @@ export class Encryption {
       if (choice === undefined) lost = true
       else wanted.set(stateKey(choice), choice)
     }
-    // policies that drop come first: nothing leaves in clear while associations are made
-    const policies = new Map(ipsecPolicies(vtep, [...this.#peers.values()]).map((p) => [policyKey(p), p]))
-    for (const p of xfrm.policies()) if (p.port === ENCRYPTED_VXLAN_PORT && !policies.delete(policyKey(p))) xfrm.deletePolicy(p)
-    for (const p of policies.values()) xfrm.ensurePolicy(p)
     for (const [key, state] of wanted) {
       if (there.has(key)) continue
       xfrm.ensureState(state)
@@ -170,6 +174,12 @@ export class Encryption {
     this.#note(this.#own)
     const all = await store.list(PREFIX)
     this.#take(all.entries)
+    if (this.#secrets.length === 0)
+      throw new NetError(
+        'unavailable',
+        `the secret of encrypted networks in the cluster store (key ${SECRET_KEY}) is not what Causeway writes there: put it back, or delete it to have a new one made`,
+        { subject: SECRET_KEY },
+      )
     this.#watch = store.watch(
       PREFIX,
       {
