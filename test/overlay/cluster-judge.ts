@@ -104,6 +104,11 @@ export async function judgeStore(lab: Lab, { networks, attached }: Truth): Promi
   }
   return [
     ...differences(
+      'store, hosts',
+      hosts.flatMap((id) => [id, `${id}/lease`]),
+      below('hosts'),
+    ),
+    ...differences(
       'store, networks',
       all.map(([, id]) => id),
       below('networks').filter((key) => !['guard', 'verification'].includes(key)),

@@ -2,19 +2,16 @@
  * A cluster that anything may happen to: steps chosen by a seeded generator on three engines and three members of the store, faults among
  * them. Answers that no circumstance explains are remembered.
  */
-import { execFile } from 'node:child_process'
 import type { Reply } from '../../testkit/engine-lab.ts'
 import type { Lab } from '../../testkit/lab.ts'
-import { systemEnv } from '../../testkit/lab-net.ts'
 import type { Random } from '../../testkit/random.ts'
+import { Faults } from './cluster-faults.ts'
 import { judgeState, judgeTraffic } from './cluster-judge.ts'
 
 const CONTAINERS = 12
 const NETWORKS = 4
 /** An operation that takes longer hangs. */
 const ANSWER_MS = 40_000
-/** After the last fault was mended the store may be refused for so long. */
-const RECOVERY_MS = 12_000
 const REST_MS = 45_000
 
 /** Statuses that have an explanation in a world where others act too. */
@@ -35,11 +32,9 @@ interface Thing {
 export class World {
   readonly lab: Lab
   readonly #random: Random
-  readonly #down = new Set<number>()
-  readonly #cut = new Set<number>()
+  readonly #faults: Faults
   readonly #busy = new Set<string>()
   readonly #running = new Set<Promise<void>>()
-  #mendedAt = 0
   /** Kinds of steps and of answers, counted. */
   readonly counts = new Map<string, number>()
   readonly unexplained: string[] = []
@@ -50,12 +45,14 @@ export class World {
   constructor(lab: Lab, random: Random) {
     this.lab = lab
     this.#random = random
+    this.#faults = new Faults({
+      lab,
+      random,
+      say: (text) => this.#say(text),
+      count: (what) => this.#count(what),
+      call: (...args) => this.#call(...args),
+    })
     this.#containers = Array.from({ length: CONTAINERS }, (_, i) => ({ name: `c${i}x`, host: i % lab.engines.length, made: false }))
-  }
-
-  get #isDisturbed(): boolean {
-    const stopped = this.lab.etcd.members.some((member) => member.pid() === 0)
-    return this.#cut.size > 0 || this.#down.size > 0 || stopped || performance.now() - this.#mendedAt < RECOVERY_MS
   }
 
   /** One step. Ordinary ones run up to four at a time, on different containers and networks. */
@@ -64,19 +61,20 @@ export class World {
     const { below } = this.#random
     const roll = below(100)
     while (this.#running.size >= 4) await Promise.race(this.#running)
-    if (roll < 24) this.#spawn('start', () => this.#start())
-    else if (roll < 38) this.#spawn('stop', () => this.#stop())
-    else if (roll < 50) this.#spawn('move', () => this.#move())
-    else if (roll < 64) this.#spawn('connect', () => this.#connect('connect'))
-    else if (roll < 74) this.#spawn('disconnect', () => this.#connect('disconnect'))
-    else if (roll < 81) this.#spawn('network create', () => this.#createNetwork())
-    else if (roll < 85) this.#spawn('network rm', () => this.#removeNetwork())
-    else if (roll < 88) await this.#killEngine()
-    else if (roll < 92) await this.#startEngines(1)
-    else if (roll < 94) await this.#killMember()
-    else if (roll < 97) await this.#startMembers()
-    else if (roll < 98) await this.#cutHost()
-    else await this.#heal()
+    if (roll < 23) this.#spawn('start', () => this.#start())
+    else if (roll < 37) this.#spawn('stop', () => this.#stop())
+    else if (roll < 49) this.#spawn('move', () => this.#move())
+    else if (roll < 63) this.#spawn('connect', () => this.#connect('connect'))
+    else if (roll < 73) this.#spawn('disconnect', () => this.#connect('disconnect'))
+    else if (roll < 80) this.#spawn('network create', () => this.#createNetwork())
+    else if (roll < 84) this.#spawn('network rm', () => this.#removeNetwork())
+    else if (roll < 87) await this.#faults.killEngine()
+    else if (roll < 90) await this.#faults.startEngines(1)
+    else if (roll < 92) await this.#faults.killMember()
+    else if (roll < 95) await this.#faults.startMembers()
+    else if (roll < 96) await this.#faults.cutHost()
+    else if (roll < 98) await this.#evict()
+    else await this.#faults.heal()
   }
 
   #spawn(kind: string, run: () => Promise<void>): void {
@@ -96,8 +94,8 @@ export class World {
 
   /** One call to an engine; undefined when the engine died over it or is down. */
   async #call(host: number, kind: string, method: string, path: string, body?: unknown): Promise<Reply | undefined> {
-    if (this.#down.has(host)) return undefined
-    const disturbed = this.#isDisturbed
+    if (this.#faults.down.has(host)) return undefined
+    const disturbed = this.#faults.isDisturbed
     const begun = performance.now()
     let timer: NodeJS.Timeout | undefined
     const late = new Promise<'late'>((resolve) => {
@@ -113,8 +111,8 @@ export class World {
     this.#count(`${kind}: ${text.replaceAll(/[0-9a-f]{64}|\b[cn]\d+x\b|"[^"]*"|\d+\.\d+\.\d+\.\d+(:\d+)?/g, '*').slice(0, 150)}`)
     if (reply === 'late') this.unexplained.push(`${kind} on host${host + 1} is not answered: ${path}`)
     else if (reply === undefined) {
-      if (!this.#down.has(host)) this.unexplained.push(`host${host + 1} died over ${kind} ${path}`)
-    } else if (!this.#isRight(kind, reply, disturbed || this.#isDisturbed))
+      if (!this.#faults.down.has(host)) this.unexplained.push(`host${host + 1} died over ${kind} ${path}`)
+    } else if (!this.#isRight(kind, reply, disturbed || this.#faults.isDisturbed))
       this.unexplained.push(`${kind} on host${host + 1} ${path}: ${reply.status} ${reply.text}`)
     return reply === 'late' ? undefined : reply
   }
@@ -127,7 +125,7 @@ export class World {
 
   /** Runs with a container that nobody else is busy with. */
   async #with(run: (thing: Thing) => Promise<void>, which: (thing: Thing) => boolean = ({ made }) => made): Promise<void> {
-    const free = this.#containers.filter((thing) => !this.#busy.has(thing.name) && !this.#down.has(thing.host) && which(thing))
+    const free = this.#containers.filter((thing) => !this.#busy.has(thing.name) && !this.#faults.down.has(thing.host) && which(thing))
     if (free.length === 0) return
     const thing = this.#random.pick(free)
     this.#busy.add(thing.name)
@@ -233,80 +231,57 @@ export class World {
     }
   }
 
-  async #killEngine(): Promise<void> {
-    const host = this.#random.below(this.lab.engines.length)
-    if (this.#down.has(host)) return
-    this.#down.add(host)
-    this.#say(`kill -9 of host${host + 1}'s engine`)
-    this.#count('kill -9 of an engine')
-    await this.lab.engines[host]?.kill9()
-  }
-
-  async #startEngines(count: number): Promise<void> {
-    for (const host of [...this.#down].slice(0, count)) {
-      this.#say(`start of host${host + 1}'s engine`)
-      await this.lab.engines[host]?.start()
-      this.#mendedAt = performance.now()
-      this.#down.delete(host)
-    }
-  }
-
-  async #killMember(): Promise<void> {
-    const member = this.#random.pick(this.lab.etcd.members)
-    if (member.pid() === 0) return
-    this.#say(`kill -9 of ${member.name} of the store`)
-    this.#count('kill -9 of a member of the store')
-    await member.kill9()
-  }
-
-  async #startMembers(): Promise<void> {
-    for (const member of this.lab.etcd.members) {
-      if (member.pid() !== 0) continue
-      this.#say(`start of ${member.name} of the store`)
-      member.start()
-      this.#mendedAt = performance.now()
-    }
-  }
-
-  /** Nothing comes to or goes from a host any more. */
-  async #cutHost(): Promise<void> {
-    const host = this.#random.below(this.lab.engines.length)
-    if (this.#cut.has(host)) return
-    this.#cut.add(host)
-    this.#say(`host${host + 1} is cut off`)
-    this.#count('cut of a link')
-    await this.#nft(
-      host,
-      `add table inet cut; add chain inet cut in { type filter hook input priority -300; }; add chain inet cut out { type filter hook output priority -300; }
-       add rule inet cut in iifname eth0 drop; add rule inet cut out oifname eth0 drop`,
+  /** A host that cannot be reached is evicted, and a container elsewhere gets the address of one that still runs there. */
+  async #evict(): Promise<void> {
+    const evicted = await this.#faults.evict()
+    const there = (evicted?.endpoints ?? []).filter(({ network }) => /^n[01]x$/.test(network))
+    if (evicted === undefined || there.length === 0) return
+    const { gone, by } = evicted
+    const { network, ipv4 } = this.#random.pick(there)
+    this.#spawn('take an address', () =>
+      this.#with(
+        async (thing) => {
+          if (thing.made && (await this.#call(thing.host, 'rm', 'DELETE', `/containers/${thing.name}?force=1`))?.status !== 204) return
+          thing.made = false
+          thing.host = by
+          if ((await this.#create(thing, network, ipv4))?.status !== 201) return
+          const started = await this.#call(by, 'start', 'POST', `/containers/${thing.name}/start`)
+          if (started?.status !== 204) return
+          this.#say(`${thing.name} on host${by + 1} has taken ${ipv4} of ${network} from host${gone + 1}`)
+          this.#count('an address of an evicted host taken')
+        },
+        ({ made, host }) => !made || host !== gone,
+      ),
     )
   }
 
-  async #heal(): Promise<void> {
-    for (const host of this.#cut) {
-      this.#say(`host${host + 1} is joined again`)
-      await this.#nft(host, 'delete table inet cut')
-      this.#mendedAt = performance.now()
+  /** Does what a person would: a container that lost its address to another one while its host was evicted is disconnected. */
+  async #settleConflicts(): Promise<void> {
+    for (const [host, engine] of this.lab.engines.entries()) {
+      const { conflicts } = (await engine.api('GET', '/causeway/v1/cluster')).json as {
+        conflicts: { endpointId: string; networkId: string; name: string; why: string }[]
+      }
+      for (const { endpointId, networkId, name, why } of conflicts) {
+        const networks = (await engine.api('GET', `/containers/${name}/json`)).json?.NetworkSettings?.Networks ?? {}
+        const attached = Object.values(networks as Record<string, { EndpointID: string }>)
+        if (!attached.some(({ EndpointID }) => EndpointID === endpointId)) continue
+        this.#say(`host${host + 1}: ${name} is disconnected: ${why}`)
+        this.#count('a conflict')
+        await this.#call(host, 'disconnect', 'POST', `/networks/${networkId}/disconnect`, { Container: name, Force: true })
+      }
     }
-    this.#cut.clear()
-  }
-
-  async #nft(host: number, rules: string): Promise<void> {
-    const [file = '', ...args] = this.lab.net.hosts[host]?.enter('nft', rules) ?? []
-    await new Promise<void>((resolve, reject) => {
-      execFile(file, args, { env: systemEnv, timeout: 10_000 }, (error) => (error === null ? resolve() : reject(error)))
-    })
   }
 
   /** Mends everything, waits until nothing changes any more, and says what is wrong then. */
   async rest(): Promise<string[]> {
     await Promise.all(this.#running)
-    await this.#heal()
-    await this.#startMembers()
-    await this.#startEngines(this.lab.engines.length)
+    await this.#faults.heal()
+    await this.#faults.startMembers()
+    await this.#faults.startEngines()
     await this.lab.etcd.ready()
     const until = performance.now() + REST_MS
     for (;;) {
+      await this.#settleConflicts()
       const judged = await judgeState(this.lab).catch((error: Error) => ({ truth: undefined, wrong: [error.message] }))
       if (judged.wrong.length === 0 && judged.truth !== undefined) {
         const { truth } = judged

@@ -1,6 +1,6 @@
 /**
  * Anything happens to a cluster of three hosts, in an order that chance decides: containers start, stop, move, join and leave networks;
- * engines and members of the store are killed; hosts are cut off. Afterwards everything must be as if nothing had been the matter.
+ * engines and members of the store are killed; hosts are cut off and evicted. Afterwards everything must be as if nothing had been the matter.
  *
  *   CAUSEWAY_RANDOM_STEPS=2000 CAUSEWAY_SEED=7 node --import tsx --test test/overlay/random.test.ts
  *   CAUSEWAY_RANDOM_LOG=file                        every step and its answer, and the engines' logs
@@ -18,9 +18,11 @@ import { seeded } from '../../testkit/random.ts'
 import { World } from './cluster-world.ts'
 
 const skip = etcdMissing() ?? false
-const STEPS = Number(process.env['CAUSEWAY_RANDOM_STEPS'] ?? 400)
+const STEPS = Number(process.env['CAUSEWAY_RANDOM_STEPS'] ?? 200)
 /** Steps after which everything is mended and judged. */
 const STRETCH = 200
+/** An error in an engine's log; that an evicted host's container has lost its address is one that belongs to it. */
+const COMPLAINT = /"level":[56]0(?!.*"msg":"a container of this host cannot keep its place)/
 const seed = Number(process.env['CAUSEWAY_SEED'] ?? Math.floor(Math.random() * 2 ** 32))
 let lab: Lab
 
@@ -42,7 +44,7 @@ test(`${STEPS} steps at random (CAUSEWAY_SEED=${seed}): everything is as it shou
       const wrong = await world.rest()
       assert.equal(wrong.length, 0, `after ${done} steps of seed ${seed}:\n${wrong.join('\n')}\n${world.history.slice(-40).join('\n')}`)
     }
-    for (const engine of lab.engines) assert.doesNotMatch(engine.log(), /"level":[56]0/, 'an engine that complains')
+    for (const engine of lab.engines) assert.doesNotMatch(engine.log(), COMPLAINT, 'an engine that complains')
     for (const [what, times] of [...world.counts].sort(([, a], [, b]) => b - a)) t.diagnostic(`${times} ${what}`)
   } finally {
     const file = process.env['CAUSEWAY_RANDOM_LOG']
