@@ -100,8 +100,10 @@ export class PoolAddresses {
     const key = POOL_KEY.address(claim.subnet, claim.ip)
     for (let attempt = 0; attempt < 8; attempt++) {
       const entry = await records.store.get(key)
-      const there = entry && records.address(entry)
-      const isOurs = there?.value?.hostId === mirror.hostId && there.value.user === claim.user
+      // taken anew meanwhile: what stands there now is not what was given back
+      if (claims.address(claim.subnet, claim.ip)?.state !== 'releasing') return
+      const owner = entry && records.address(entry)?.value
+      const isOurs = owner?.hostId === mirror.hostId && owner.user === claim.user
       if (entry === undefined || !isOurs || (await records.store.txn({ checks: [{ key, version: entry.version }], deletes: [key] })).ok) {
         if (claims.address(claim.subnet, claim.ip)?.state === 'releasing') claims.removeAddress(claim)
         return

@@ -54,6 +54,8 @@ export class PoolMembers {
   readonly #o: PoolMembersOptions
   /** As last read: a transaction that finds it changed reads it again. */
   readonly #known = new Map<Cidr, KnownPool>()
+  /** Places that are just being given back: `<subnet> <user>`. */
+  readonly #leaving = new Map<string, Promise<void>>()
 
   constructor(options: PoolMembersOptions) {
     this.#o = options
@@ -63,6 +65,7 @@ export class PoolMembers {
   async join(ask: PoolAsk): Promise<PoolTaken> {
     const wanted = parseSubnetAsked(ask)
     const walls: Cidr[] = []
+    if (wanted.subnet !== undefined) await this.#leaving.get(`${wanted.subnet} ${ask.user}`)
     for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
       this.#o.membership.check() // throws when the store is away
       const { pools, guard } = await this.#o.records.all()
@@ -114,9 +117,19 @@ export class PoolMembers {
     await promptly(this.#o, () => this.giveBackUser(released))
   }
 
-  /** Throws `unavailable`. */
-  async giveBackUser({ subnet, id }: UserClaim): Promise<void> {
+  /** Throws `unavailable`. Two at a time are one. */
+  giveBackUser({ subnet, id }: UserClaim): Promise<void> {
+    const key = `${subnet} ${id}`
+    const there = this.#leaving.get(key)
+    if (there !== undefined) return there
+    const mine = this.#giveBackUser(subnet, id).finally(() => this.#leaving.delete(key))
+    this.#leaving.set(key, mine)
+    return mine
+  }
+
+  async #giveBackUser(subnet: Cidr, id: string): Promise<void> {
     const { claims, records, mirror, local } = this.#o
+    if (claims.user(subnet, id)?.state !== 'releasing') return
     await records.drop(subnet, ({ hostId, user }) => hostId === mirror.hostId && user === id)
     this.#known.delete(subnet)
     for (const address of claims.addressesOf(subnet, id)) claims.removeAddress(address)

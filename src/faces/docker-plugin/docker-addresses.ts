@@ -2,11 +2,10 @@
  * The authority over networks that a Docker Engine makes here: subnets and addresses are Docker's, we take them as they come. The
  * subnet is held in the engine's address space, so that no network of our own is laid over it.
  */
-import { type Ip, parseCidr, parseIp, parseMac } from '../../base/address.ts'
+import { type Cidr, type Ip, parseCidr, parseIp, parseMac } from '../../base/address.ts'
 import type { Authority, EndpointAsk, EndpointGrant, NetworkGrant } from '../../drivers/authority.ts'
 import type { NetworkDraft } from '../../drivers/types.ts'
 import type { IpamPool, IpamPoolRequest, Network } from '../../model/network.ts'
-import type { PluginIpam } from './ipam.ts'
 import type { SubnetSpace } from './ports.ts'
 
 /** The IPAM driver of such networks, as the engine's records name it. */
@@ -15,13 +14,14 @@ export const DOCKER_IPAM = 'docker'
 export class DockerAddresses implements Authority {
   readonly name = 'Docker'
   readonly #space: SubnetSpace
-  readonly #ipam: PluginIpam
+  readonly #isGiven: (subnet: Cidr) => boolean
   /** Keys in the address space, by network. */
   readonly #keys = new Map<string, string[]>()
 
-  constructor(space: SubnetSpace, ipam: PluginIpam) {
+  /** `isGiven` says whether our own IPAM gave the subnet to Docker: it holds it then. */
+  constructor(space: SubnetSpace, isGiven: (subnet: Cidr) => boolean) {
     this.#space = space
-    this.#ipam = ipam
+    this.#isGiven = isGiven
   }
 
   async grantNetwork(draft: NetworkDraft, requests: readonly IpamPoolRequest[]): Promise<NetworkGrant> {
@@ -35,7 +35,7 @@ export class DockerAddresses implements Authority {
     const keys: string[] = []
     try {
       for (const { subnet } of pools)
-        if (!this.#ipam.holds(subnet))
+        if (!this.#isGiven(subnet))
           keys.push(this.#space.requestPool({ family: subnet.includes(':') ? 6 : 4, subnet, holder: holderOf(draft), shared: false }).key)
     } catch (error) {
       for (const key of keys) this.#space.releasePool(key)
@@ -63,7 +63,7 @@ export class DockerAddresses implements Authority {
       this.#keys.set(
         network.id,
         network.pools
-          .filter(({ subnet }) => !this.#ipam.holds(subnet))
+          .filter(({ subnet }) => !this.#isGiven(subnet))
           .map(({ subnet }) => this.#space.restorePool({ subnet, holder: holderOf(network), shared: false, aux: [] })),
       )
   }

@@ -15,8 +15,9 @@ import { PluginIpam } from './ipam.ts'
 import { type DriverFlavour, PluginNetworkDriver } from './network-driver.ts'
 import { OverlayAddresses } from './overlay-addresses.ts'
 import { OverlayNetworks } from './overlay-networks.ts'
-import type { HostView, Records, SubnetSpace } from './ports.ts'
+import type { ClusterPools, HostView, Records, SubnetSpace } from './ports.ts'
 import { listenPlugin, type PluginFace } from './server.ts'
+import { SharedIpam } from './shared-ipam.ts'
 
 const FLAVOURS: Readonly<Record<string, DriverFlavour>> = {
   causeway: { driver: 'bridge', ipamDriver: DOCKER_IPAM, usesGatewayBridge: false },
@@ -37,6 +38,8 @@ export interface DockerPluginParts {
   readonly controller: () => NetworkController
   /** The cluster's authority over overlay networks, when there is a cluster. */
   readonly cluster: () => Authority | undefined
+  /** The cluster's pools, when there is a cluster. */
+  readonly pools: () => ClusterPools | undefined
   /** Leases of the LAN's DHCP server for Docker's containers. */
   readonly dhcp: () => Authority
   /** The Docker Engine's socket, asked for the names of overlay networks; '' = nobody is asked. */
@@ -67,13 +70,17 @@ export function createDockerPlugin(parts: DockerPluginParts): DockerPlugin {
         .some((network) => network.pools.some((pool) => pool.subnet === subnet)),
   })
   ipam.restore()
-  const addresses = new DockerAddresses(space, ipam)
+  // this is before the cluster is there; what it holds it takes up by itself
+  let isStarted = false
+  const shared = new SharedIpam(parts.pools, parts.rng)
+  const addresses = new DockerAddresses(space, (subnet) => ipam.holds(subnet) || (isStarted && shared.holds(subnet)))
   addresses.hold(
     records
       .list<Network>('network/')
       .map(([, network]) => network)
       .filter(({ ipamDriver }) => ipamDriver === DOCKER_IPAM),
   )
+  isStarted = true
   const overlayAddresses = new OverlayAddresses(parts)
   let overlayNetworks: OverlayNetworks | undefined
   const open: { server: Server; path: string }[] = []
@@ -102,7 +109,7 @@ export function createDockerPlugin(parts: DockerPluginParts): DockerPlugin {
       await serve(DHCP, { ipam: dhcp })
       for (const [name, flavour] of Object.entries(FLAVOURS)) {
         const network = new PluginNetworkDriver({ controller, flavour, host, ...(flavour.driver === 'overlay' ? { overlay } : {}) })
-        await serve(name, name === 'causeway' ? { network, ipam, overlay: overlay.addresses } : { network })
+        await serve(name, name === 'causeway' ? { network, ipam, overlay: overlay.addresses, shared } : { network })
       }
       overlayNetworks.begin()
       log.info('drivers for Docker Engines are offered', { names: [...Object.keys(FLAVOURS), DHCP], dir })

@@ -75,8 +75,25 @@ export class PluginNetworkDriver {
     if (this.#overlay ? this.#overlay.networks.isKnown(id) : this.#find(id)) return {} // asked again after a lost answer
     const spec = networkSpec(id, request, this.#flavour)
     if (this.#overlay) await this.#overlay.networks.join(id, request, spec)
-    else await this.#controller.createNetwork(spec)
+    else {
+      if (this.#flavour.driver === 'bridge') this.#refuseSecondBridge(id, request)
+      await this.#controller.createNetwork(spec)
+    }
     return {}
+  }
+
+  /** A pool of the cluster may be asked for by several networks of one host, which only networks on a LAN can make use of. Docker's text. */
+  #refuseSecondBridge(id: string, { IPv4Data, IPv6Data }: Partial<CreateNetworkRequest>): void {
+    for (const { Pool } of [...(IPv4Data ?? []), ...(IPv6Data ?? [])]) {
+      const there = this.#controller
+        .listNetworks()
+        .find(({ driver, pools }) => driver === 'bridge' && pools.some(({ subnet }) => subnet === Pool))
+      if (there !== undefined)
+        throw new NetError(
+          'denied',
+          `cannot create network ${id} (br-${id.slice(0, 12)}): conflicts with network ${there.id} (${there.name}): networks have overlapping IPv${Pool.includes(':') ? 6 : 4}`,
+        )
+    }
   }
 
   async deleteNetwork(id: string): Promise<object> {

@@ -10,6 +10,7 @@ import { badCall, errorAnswer } from './errors.ts'
 import type { PluginIpam } from './ipam.ts'
 import type { PluginNetworkDriver } from './network-driver.ts'
 import { OverlayAddresses } from './overlay-addresses.ts'
+import { SharedIpam } from './shared-ipam.ts'
 
 const MOST_BYTES = 1 << 20
 const CONTENT_TYPE = 'application/vnd.docker.plugins.v1.2+json'
@@ -22,9 +23,11 @@ export interface PluginFace {
   readonly ipam?: PluginIpam | DhcpIpam
   /** Pools of overlay networks: asked first. */
   readonly overlay?: OverlayAddresses
+  /** Pools of a cluster: asked next. */
+  readonly shared?: SharedIpam
 }
 
-function methodsOf({ network, ipam, overlay }: PluginFace): Map<string, Method> {
+function methodsOf({ network, ipam, overlay, shared }: PluginFace): Map<string, Method> {
   const implemented = [...(network ? [NETWORK_DRIVER] : []), ...(ipam ? [IPAM_DRIVER] : [])]
   const methods: [string, Method][] = [['Plugin.Activate', () => ({ Implements: implemented })]]
   const add = (face: string, table: Readonly<Record<string, Method>>) => {
@@ -51,15 +54,35 @@ function methodsOf({ network, ipam, overlay }: PluginFace): Map<string, Method> 
     add(IPAM_DRIVER, {
       GetCapabilities: () => ipam.capabilities(),
       GetDefaultAddressSpaces: () => ipam.addressSpaces(),
-      RequestPool: async (body) => (await overlay?.requestPool(body)) ?? ipam.requestPool(body),
-      ReleasePool: (body) => ipam.releasePool(String(body.PoolID ?? '')),
-      RequestAddress: (body) => (OverlayAddresses.isPool(body.PoolID) ? overlay?.requestAddress(body) : ipam.requestAddress(body)),
-      ReleaseAddress: (body) =>
-        OverlayAddresses.isPool(body.PoolID)
-          ? overlay?.releaseAddress(body.PoolID, String(body.Address ?? ''))
-          : ipam.releaseAddress(String(body.PoolID ?? ''), String(body.Address ?? '')),
+      RequestPool: async (body) => (await overlay?.requestPool(body)) ?? (await shared?.requestPool(body)) ?? ipam.requestPool(body),
+      ReleasePool: (body) =>
+        SharedIpam.isPool(body.PoolID) ? shared?.releasePool(body.PoolID) : ipam.releasePool(String(body.PoolID ?? '')),
+      RequestAddress: (body) => {
+        if (OverlayAddresses.isPool(body.PoolID)) return overlay?.requestAddress(body)
+        return SharedIpam.isPool(body.PoolID) ? shared?.requestAddress(body) : ipam.requestAddress(body)
+      },
+      ReleaseAddress: (body) => {
+        const address = String(body.Address ?? '')
+        if (OverlayAddresses.isPool(body.PoolID)) return overlay?.releaseAddress(body.PoolID, address)
+        if (SharedIpam.isPool(body.PoolID)) return shared?.releaseAddress(body.PoolID, address)
+        return ipam.releaseAddress(String(body.PoolID ?? ''), address)
+      },
     })
   return new Map(methods)
+}
+
+/**
+ * What becomes of an answer. Given to a caller, a pool or an address of the cluster is Docker's; a caller that has gone will ask anew, and
+ * what he got is given back.
+ */
+function settleAnswer({ shared }: PluginFace, method: string, body: Record<string, unknown>, answer: unknown, isGone: boolean): unknown {
+  if (shared === undefined || typeof answer !== 'object' || answer === null) return undefined
+  const { PoolID, Address } = answer as { PoolID?: unknown; Address?: unknown }
+  if (method === `${IPAM_DRIVER}.RequestPool` && SharedIpam.isPool(PoolID))
+    return isGone ? shared.releasePool(PoolID) : shared.answered({ PoolID })
+  if (method === `${IPAM_DRIVER}.RequestAddress` && SharedIpam.isPool(body['PoolID']) && typeof Address === 'string')
+    return isGone ? shared.releaseAddress(body['PoolID'], Address.replace(/\/.*/, '')) : shared.answeredAddress(body['PoolID'], { Address })
+  return undefined
 }
 
 /** Listens at `path`, for root alone. A socket file that is there belongs to a process that has ended: the caller holds the engine's lock. */
@@ -70,7 +93,8 @@ export function listenPlugin(path: string, face: PluginFace, log: Logger): Promi
   const turns = new Map<string, Promise<unknown>>()
 
   /** Calls about one network wait for each other: Docker repeats a call whose answer was lost while the first is still at work. */
-  const inTurn = (key: string, fn: () => unknown): Promise<unknown> => {
+  const inTurn = async (key: string | undefined, fn: () => unknown): Promise<unknown> => {
+    if (key === undefined) return fn()
     const mine = (turns.get(key) ?? Promise.resolve()).then(fn)
     const done = mine
       .catch(() => {})
@@ -81,13 +105,15 @@ export function listenPlugin(path: string, face: PluginFace, log: Logger): Promi
     return mine
   }
 
-  async function answer(req: IncomingMessage): Promise<[number, unknown]> {
+  async function answer(req: IncomingMessage, res: ServerResponse): Promise<[number, unknown]> {
     const method = (req.url ?? '').slice(1)
     const fn = methods.get(method)
     if (fn === undefined) return [404, { Err: `${method}: there is no such method` }]
     try {
       const body = await read(req, method)
-      return [200, (await inTurn(turnOf(body), () => fn(body))) ?? {}]
+      const said = (await inTurn(turnOf(body), () => fn(body))) ?? {}
+      await settleAnswer(face, method, body, said, res.destroyed)
+      return [200, said]
     } catch (error) {
       log.warn('call of a Docker Engine fails', { method, error: messageOf(error) })
       return [200, errorAnswer(method, error)]
@@ -95,7 +121,7 @@ export function listenPlugin(path: string, face: PluginFace, log: Logger): Promi
   }
 
   const server = createServer((req: IncomingMessage, res: ServerResponse) => {
-    answer(req)
+    answer(req, res)
       .then(([status, body]) => {
         const text = JSON.stringify(body)
         res.writeHead(status, { 'content-type': CONTENT_TYPE, 'content-length': Buffer.byteLength(text) })
@@ -115,9 +141,13 @@ export function listenPlugin(path: string, face: PluginFace, log: Logger): Promi
   })
 }
 
-/** What waits for what: calls about one network; requests for one MAC, which may last; and all else about addresses. */
-function turnOf({ NetworkID, Options }: Record<string, unknown>): string {
+/**
+ * What waits for what: calls about one network; requests for one MAC, which may last; calls about one address of a cluster's pool; and all
+ * else about addresses. Undefined: it waits for nothing, as any number of addresses of a cluster's pool may be asked for at once.
+ */
+function turnOf({ NetworkID, Options, PoolID, Address }: Record<string, unknown>): string | undefined {
   if (typeof NetworkID === 'string') return NetworkID
+  if (SharedIpam.isPool(PoolID)) return typeof Address === 'string' && Address !== '' ? `${PoolID} ${Address}` : undefined
   const mac = (Options as Record<string, unknown> | null | undefined)?.[LABEL.endpointMac]
   return typeof mac === 'string' ? mac : 'ipam'
 }
