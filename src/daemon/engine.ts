@@ -48,7 +48,7 @@ import { bootId } from '../sys/pidfile.ts'
 import { run } from '../sys/process.ts'
 import { Reactor } from '../sys/reactor.ts'
 import { tryReadSysctl } from '../sys/sysctl.ts'
-import { openCluster } from './cluster.ts'
+import { openCluster, withoutCluster } from './cluster.ts'
 import { KernelForCni } from './cni-kernel.ts'
 import type { DaemonConfig } from './config.ts'
 import { crashPoint } from './crash-point.ts'
@@ -188,6 +188,7 @@ async function build(
     },
     controller: () => controller,
     cluster: () => cluster?.findAuthority?.('overlay', 'default'),
+    pools: () => cluster?.service.pools,
     dhcp: () => lan.dockerLeases,
     dockerSocket: config.dockerSocket,
   })
@@ -212,12 +213,14 @@ async function build(
     version: versionFacts({ name: '', version: '' }).version,
     netnsDir: `${config.execRoot}/netns`,
     hostUse,
+    space: ipam,
     onEvent: (event) => publishNetworkEvent(event, { host: event.host }),
+    onConflict: displacer({ controller: () => controller, containers: () => late.containers, log }),
   })
   done.push(() => cluster?.close(false))
   const sdn = openSdn({ store, rtnl, clock, rng, log, hostId, env: process.env })
   done.push(() => sdn.close())
-  const outside = combine([dockers, ...(cluster ? [cluster] : []), lan, sdn, plugins])
+  const outside = combine([dockers, cluster ?? withoutCluster, lan, sdn, plugins])
   const controller = new Controller({
     env: { store, rtnl, nft, conntrack, dns, reactor, clock, rng, log, netnsDir: `${config.execRoot}/netns`, cards: lan.cards },
     config: { ...config.networking, defaultBridgeName: device },
