@@ -7,28 +7,17 @@ import { isolate } from '../../testkit/isolated.ts'
 isolate()
 
 import assert from 'node:assert/strict'
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
-import { copyFileSync, existsSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
+import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs'
 import { after, before, describe, test } from 'node:test'
 import type { Ran } from '../../testkit/engine-lab.ts'
 import { until } from '../../testkit/until.ts'
 import { type CniLab, startCniLab } from './lab.ts'
+import { findPeers, makeRootfs, startContainerd } from './peers.ts'
 
-const ROOT = new URL('../..', import.meta.url).pathname
-const found = spawnSync(`${ROOT}tools/cni-peers`, { encoding: 'utf8', timeout: 200_000 })
-const peers = found.stdout.trim()
-const skip = found.status === 0 ? false : found.stderr.trim() || 'tools/cni-peers failed'
+const { folder: peers, skip } = findPeers()
 const LIBRARIES = `${peers}/usr/lib/${process.arch === 'arm64' ? 'aarch64' : 'x86_64'}-linux-gnu`
 /** Not every machine lets root raise its limits, which both runtimes try to. */
 const LIMITS = '--ulimit nofile=1024:1024 --ulimit nproc=1024:1024'
-
-function makeRootfs(folder: string): string {
-  for (const name of ['bin', 'etc', 'tmp', 'proc', 'sys', 'dev', 'www']) mkdirSync(`${folder}/${name}`, { recursive: true })
-  copyFileSync('/usr/bin/busybox', `${folder}/bin/busybox`)
-  for (const name of ['sh', 'httpd', 'sleep', 'ping', 'ip', 'cat']) symlinkSync('busybox', `${folder}/bin/${name}`)
-  writeFileSync(`${folder}/www/index.html`, 'hello from inside\n')
-  return folder
-}
 
 const network = (name: string, subnet: string, bridge: string) => ({
   cniVersion: '1.0.0',
@@ -125,34 +114,17 @@ describe('runtimes with the CNI plugin', { skip }, () => {
     mkdirSync('/etc/cni/net.d', { recursive: true })
     copyFileSync(`${lab.bin}/causeway`, '/opt/cni/bin/causeway')
     writeFileSync('/etc/cni/net.d/10-ctr.conflist', JSON.stringify(network('ctr', '10.66.0.0/24', 'cni-ctr')))
-    writeFileSync(
-      `${dir}/config.toml`,
-      [
-        'version = 2',
-        `root = "${dir}/root"`,
-        `state = "${dir}/state"`,
-        'disabled_plugins = ["io.containerd.grpc.v1.cri"]',
-        '[grpc]',
-        `  address = "${dir}/c.sock"`,
-      ].join('\n'),
-    )
-    const path = `${peers}/usr/bin:${process.env['PATH']}`
-    const daemon: ChildProcess = spawn(`${peers}/usr/bin/containerd`, ['--config', `${dir}/config.toml`], {
-      env: { ...process.env, PATH: path },
-      stdio: 'ignore',
-    })
+    const containerd = await startContainerd(`${peers}/usr/bin`, dir, 'disabled_plugins = ["io.containerd.grpc.v1.cri"]')
     try {
-      await until('containerd listens', async () => existsSync(`${dir}/c.sock`), 10_000)
       const script = 'ip addr show eth0; ip route; ping -c1 -W3 10.66.0.1'
       const ran = await lab.sh(
-        `PATH=${path} timeout 60 ctr -a ${dir}/c.sock -n causeway run --rm --cni --rootfs ${rootfs} one /bin/sh -c 'sleep 0.5; ${script}'`,
+        `PATH=${containerd.path} timeout 60 ctr -a ${containerd.socket} -n causeway run --rm --cni --rootfs ${rootfs} one /bin/sh -c 'sleep 0.5; ${script}'`,
       )
       assert.equal(ran.code, 0, ran.err)
       assert.match(ran.out, /10\.66\.0\.2\/24[\s\S]*default via 10\.66\.0\.1[\s\S]*1 packets received/)
       await noContainerLeft()
     } finally {
-      daemon.kill('SIGTERM')
-      await new Promise((resolve) => (daemon.exitCode === null ? daemon.once('exit', resolve) : resolve(0)))
+      await containerd.close()
     }
   })
 })

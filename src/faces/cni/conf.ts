@@ -87,7 +87,7 @@ const NOT_OFFERED: Readonly<Record<string, string>> = {
 export function parseConf(fields: Fields, args: Readonly<Record<string, string>>): CniConf {
   const { version, name } = parseHead(fields)
   for (const [key, instead] of Object.entries(NOT_OFFERED))
-    if (![undefined, null, 0, false].includes(fields.json[key] as undefined))
+    if (![undefined, 0, false].includes(fields.value(key) as undefined))
       throw new CniError(CNI.unsupportedField, `unsupported field "${key}"`, instead)
   const runtime = fields.object('runtimeConfig') ?? new Fields({}, 'runtimeConfig')
   const ipam = fields.object('ipam') ?? new Fields({}, 'ipam')
@@ -116,7 +116,7 @@ export function parseConf(fields: Fields, args: Readonly<Record<string, string>>
       ...(runtime.object('dns') ? runtimeDns(runtime.object('dns') as Fields) : {}),
     },
     // who sends aliases wants them to be found
-    resolver: fields.flag('resolver') ?? 'aliases' in runtime.json,
+    resolver: fields.flag('resolver') ?? runtime.value('aliases') !== undefined,
     ips: asked.ips,
     ...optional('mac', askedMac(fields, runtime, args)),
     aliases: parseAliases(runtime, name),
@@ -220,7 +220,7 @@ function askedMac(fields: Fields, runtime: Fields, args: Readonly<Record<string,
 
 /** A list of names, or (as Podman sends it) a list for each network. */
 function parseAliases(runtime: Fields, network: string): readonly string[] {
-  const value = runtime.json['aliases']
+  const value = runtime.value('aliases')
   if (typeof value === 'object' && value !== null && !Array.isArray(value)) return runtime.object('aliases')?.texts(network) ?? []
   return runtime.texts('aliases') ?? []
 }

@@ -24,35 +24,39 @@ export class Fields {
     return this.#path === '' ? key : `${this.#path}.${key}`
   }
 
-  #read(key: string): unknown {
-    return this.json[key] ?? undefined
+  /** As it is; undefined when it is absent or null. The key's case counts only when several are alike, as for every plugin that is written in Go. */
+  value(key: string): unknown {
+    if (key in this.json) return this.json[key] ?? undefined
+    const folded = key.toLowerCase()
+    const alike = Object.keys(this.json).findLast((name) => name.toLowerCase() === folded)
+    return alike === undefined ? undefined : (this.json[alike] ?? undefined)
   }
 
   text(key: string): string | undefined {
-    const value = this.#read(key)
+    const value = this.value(key)
     if (value === undefined || typeof value === 'string') return value
     throw wrong(this.path(key), 'a string')
   }
 
   flag(key: string): boolean | undefined {
-    const value = this.#read(key)
+    const value = this.value(key)
     if (value === undefined || typeof value === 'boolean') return value
     throw wrong(this.path(key), 'true or false')
   }
 
   number(key: string): number | undefined {
-    const value = this.#read(key)
+    const value = this.value(key)
     if (value === undefined || (typeof value === 'number' && Number.isSafeInteger(value) && value >= 0)) return value
     throw wrong(this.path(key), 'a whole number')
   }
 
   object(key: string): Fields | undefined {
-    const value = this.#read(key)
+    const value = this.value(key)
     return value === undefined ? undefined : Fields.of(value, this.path(key))
   }
 
   list(key: string): readonly unknown[] | undefined {
-    const value = this.#read(key)
+    const value = this.value(key)
     if (value === undefined || Array.isArray(value)) return value
     throw wrong(this.path(key), 'a list')
   }
