@@ -29,12 +29,23 @@ export function commandHelp(spec: CommandSpec<OptionTable>, width: number): stri
 }
 
 function optionLines(options: readonly [string, Option<unknown>][], width: number): string[] {
+  return optionTable(
+    options.map(([name, o]) => ({ name, short: o.short, placeholder: o.placeholder, help: o.help + defaultOf(o) })),
+    width,
+  )
+}
+
+/** Options by name, in two columns: how each is written, and what it means, folded at `width`. */
+export function optionTable(
+  options: readonly { readonly name: string; readonly short: string; readonly placeholder: string; readonly help: string }[],
+  width: number,
+): string[] {
   const heads = options
-    .toSorted(([a], [b]) => (a < b ? -1 : 1))
-    .map(([name, o]) => {
-      const short = o.short === '' ? '    ' : `-${o.short}, `
-      return { head: `  ${short}--${name}${o.placeholder === '' ? '' : ` ${o.placeholder}`}`, help: o.help + defaultOf(o) }
-    })
+    .toSorted((a, b) => (a.name < b.name ? -1 : 1))
+    .map(({ name, short, placeholder, help }) => ({
+      head: `  ${short === '' ? '    ' : `-${short}, `}--${name}${placeholder === '' ? '' : ` ${placeholder}`}`,
+      help,
+    }))
   const column = Math.max(...heads.map((h) => h.head.length)) + 3
   return heads.flatMap(({ head, help }) => {
     const lines = wrap(help, Math.max(24, width - column))

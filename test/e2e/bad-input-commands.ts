@@ -129,6 +129,11 @@ export const STARTS: readonly WrongStart[] = [
     /the following directives are specified both as a flag and in the configuration file: mtu: \(from flag: 1300, from file: 1400\)$/,
     '--mtu 1300',
   ),
+  file(
+    { dns: ['9.9.9.9'] },
+    /specified both as a flag and in the configuration file: dns: \(from flag: \[1\.1\.1\.1 8\.8\.8\.8\], from file: \[9\.9\.9\.9\]\)$/,
+    '--dns 1.1.1.1 --dns 8.8.8.8',
+  ),
   file({ mtu: 'big' }, /mtu/),
   file({ icc: 'yes' }, /icc/),
   file({ dns: '1.1.1.1' }, /dns/),
