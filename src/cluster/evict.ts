@@ -6,7 +6,7 @@ import { NetError } from '../base/errors.ts'
 import type { Clock, Logger } from '../base/ports.ts'
 import { decodeEndpoint, decodeHost, decodeOwned, type OwnedEndpoint } from './decode.ts'
 import { addressesOf } from './endpoint-claims.ts'
-import { CLUSTER_KEY } from './keys.ts'
+import { CLUSTER_KEY, ownedIds } from './keys.ts'
 import type { Mirror } from './mirror.ts'
 import type { ClusterHost } from './model.ts'
 import type { NetworkClaims } from './network-claims.ts'
@@ -98,10 +98,11 @@ async function markEvicted({ store }: EvictOptions, host: ClusterHost, force: bo
 }
 
 async function freeOwned({ store }: EvictOptions, host: ClusterHost, mark: string, owned: readonly StoreEntry[]): Promise<number> {
-  const prefix = CLUSTER_KEY.owned(host.id)
   const byNetwork = new Map<string, { endpointId: string; entry: StoreEntry }[]>()
   for (const entry of owned) {
-    const [networkId = '', endpointId = ''] = entry.key.slice(prefix.length).split('/')
+    const ids = ownedIds(entry.key, host.id)
+    if (ids === undefined) continue
+    const { networkId, endpointId } = ids
     byNetwork.set(networkId, [...(byNetwork.get(networkId) ?? []), { endpointId, entry }])
   }
   let freed = 0

@@ -5,6 +5,7 @@
  * whoever has seen the endpoint's version unchanged knows that the others are unchanged too.
  */
 import type { Ip } from '../base/address.ts'
+import { isId } from './fields.ts'
 
 const enc = encodeURIComponent
 
@@ -42,6 +43,12 @@ export const CLUSTER_KEY = {
   paths: 'paths/',
   path: (hostId: string) => `paths/${hostId}`,
 } as const
+
+/** Whose an `owned/` key is; undefined for one that no engine has written. */
+export function ownedIds(key: string, hostId: string): { readonly networkId: string; readonly endpointId: string } | undefined {
+  const [networkId = '', endpointId = '', ...rest] = key.slice(CLUSTER_KEY.owned(hostId).length).split('/')
+  return isId(networkId) && isId(endpointId) && rest.length === 0 ? { networkId, endpointId } : undefined
+}
 
 /** Keys in the engine's own store: the last known state, for starts without the cluster's store. */
 export const CACHE_KEY = {

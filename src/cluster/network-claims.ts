@@ -168,12 +168,24 @@ export class NetworkClaims {
     throw new NetError('busy', `network ${name} is being removed and used at once; try again`)
   }
 
+  /** Puts a record back in the place of one that is none; nothing else of the network was lost. */
+  async #replaceSpoiled(network: ClusterNetwork): Promise<void> {
+    const { store, mirror, membership, clock } = this.#o
+    const key = CLUSTER_KEY.network(network.id)
+    const there = await store.get(key)
+    if (there === undefined || decodeNetwork(there.value, network.id).ok) return
+    const checks = [{ key, version: there.version }, membership.check()]
+    const result = await store.txn({ checks, puts: [{ key, value: storedText(network) }] })
+    if (result.ok) await mirror.networkTable.arrived.of(key, result.versions.get(key), clock.after)
+  }
+
   /**
    * Writes a network again that the store has lost: the same id, name, subnets and VXLAN ids. Returns why it cannot be, when somebody has
    * taken one of them meanwhile; undefined when the store has it (again).
    */
   async restore(network: ClusterNetwork): Promise<string | undefined> {
     const { mirror } = this.#o
+    await this.#replaceSpoiled(network)
     for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
       const others = mirror.networkTable.list().filter(({ value, version }) => value.id !== network.id && version !== undefined)
       if (mirror.networkTable.get(network.id)?.version !== undefined) return undefined

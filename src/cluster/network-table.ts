@@ -130,7 +130,8 @@ export class NetworkTable {
     if (before?.version === entry.version) return
     const decoded = decodeNetwork(entry.value, id)
     if (!decoded.ok) {
-      this.#o.bad.note(entry.key, decoded.why) // what was known of it stays
+      this.#o.bad.note(entry.key, decoded.why)
+      if (before !== undefined) this.#lose(id, before) // what was known of it stays, and is put back
       return
     }
     this.#o.bad.forget(entry.key)
@@ -146,8 +147,11 @@ export class NetworkTable {
       this.#remove(id)
       return
     }
-    const { version: _, ...rest } = known
-    this.#networks.set(id, rest)
+    this.#lose(id, known)
+  }
+
+  #lose(id: string, { version: _, ...known }: KnownNetwork): void {
+    this.#networks.set(id, known)
     this.#o.onLost([id])
   }
 

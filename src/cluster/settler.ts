@@ -6,7 +6,7 @@ import { messageOf } from '../base/errors.ts'
 import type { Clock, Logger, Rng } from '../base/ports.ts'
 import type { Claims } from './claims.ts'
 import type { Conflict, EndpointClaims } from './endpoint-claims.ts'
-import { CLUSTER_KEY } from './keys.ts'
+import { CLUSTER_KEY, ownedIds } from './keys.ts'
 import type { Membership } from './membership.ts'
 import type { Mirror } from './mirror.ts'
 import type { NetworkClaims } from './network-claims.ts'
@@ -96,10 +96,15 @@ export class Settler {
 
   /** What an earlier life of this host has left in the store. */
   async #releaseForgotten(): Promise<void> {
-    const prefix = CLUSTER_KEY.owned(this.#o.mirror.hostId)
-    const { entries } = await this.#o.store.list(prefix)
+    const { hostId } = this.#o.mirror
+    const { entries } = await this.#o.store.list(CLUSTER_KEY.owned(hostId))
     for (const { key } of entries) {
-      const [networkId = '', endpointId = ''] = key.slice(prefix.length).split('/')
+      const ids = ownedIds(key, hostId)
+      if (ids === undefined) {
+        this.#o.mirror.bad.note(key, 'it is not a key of an endpoint')
+        continue
+      }
+      const { networkId, endpointId } = ids
       if (this.#o.claims.get(endpointId) !== undefined) continue
       this.#o.log.info('an endpoint that died with an earlier engine is freed', { endpointId, networkId })
       await this.#o.endpoints.release(networkId, endpointId)
