@@ -5,6 +5,7 @@ import { NetError } from '../base/errors.ts'
 
 const DOCKER = 'com.docker.network.'
 
+/** Names of the options that several drivers know; those of one driver stand beside it. */
 export const OPTION = {
   bridgeName: `${DOCKER}bridge.name`,
   enableIcc: `${DOCKER}bridge.enable_icc`,
@@ -43,6 +44,11 @@ export const OPTION = {
 } as const
 
 export type Options = Readonly<Record<string, string>>
+
+/** Refuses a network that has neither address family. Throws Docker's text. */
+export function needFamily(draft: { readonly enableIpv4: boolean; readonly enableIpv6: boolean }): void {
+  if (!draft.enableIpv4 && !draft.enableIpv6) throw new NetError('invalid', 'IPv4 or IPv6 must be enabled')
+}
 
 /** Go's strconv.ParseBool accepts exactly these. */
 const TRUE = new Set(['1', 't', 'T', 'TRUE', 'true', 'True'])

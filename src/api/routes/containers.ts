@@ -1,12 +1,10 @@
 /** Containers: everything that answers at once. Streams are in `streams.ts`, files in `copy.ts`. */
 
-import { NetError } from '../../base/errors.ts'
 import type { Container, ContainerConfig, HostConfig } from '../../containers/types.ts'
 import { selectContainers } from '../container-filters.ts'
 import type { Context } from '../context.ts'
 import { created, emptyOk, noContent, ok } from '../context.ts'
 import { badRequest } from '../errors.ts'
-import { Filters } from '../filters.ts'
 import { checkPlatform } from '../platform.ts'
 import { boolParam, boolParamOr, intParam, sizeParam } from '../query.ts'
 import { containerJson, isLive } from '../shapes/container-shape.ts'
@@ -14,13 +12,14 @@ import { containerSummary, linkNames } from '../shapes/container-summary.ts'
 import { CONTAINER_CONFIG, CREATE_CONTAINER, HOST_CONFIG, toCreateRequest } from '../shapes/create-request.ts'
 import type { Answer, ApiOptions, Route, Streamed } from '../types.ts'
 import { STREAMED } from '../types.ts'
+import { orNull, type PruneAsk, type Pruned, pruneRoute, removeEach } from './prune.ts'
 
 const PRUNE_FILTERS = ['until', 'label', 'label!']
 const START_WITH_BODY = 'starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24'
 
+/** What is asked of containers and answered at once: list, inspect, create, life cycle, update, rename, prune. */
 export function containerRoutes(options: ApiOptions): Route[] {
-  const { containers, controller, events, clock, images } = options
-  let pruning = false
+  const { containers, controller, images } = options
   const post = (verb: string, act: (ref: string, ctx: Context) => Promise<Answer>): Route => ({
     method: 'POST',
     path: `/containers/:name/${verb}`,
@@ -147,41 +146,7 @@ export function containerRoutes(options: ApiOptions): Route[] {
         return noContent
       },
     },
-    {
-      method: 'POST',
-      path: '/containers/prune',
-      since: '1.25',
-      async handler(ctx) {
-        const filters = Filters.parse(ctx.query.get('filters'), PRUNE_FILTERS)
-        const until = filters.until(clock.now())
-        if (pruning) throw new NetError('conflict', 'a prune operation is already running')
-        pruning = true
-        try {
-          const deleted: string[] = []
-          let reclaimed = 0
-          for (const container of [...containers.list()]) {
-            if (isLive(container.state) || container.state.status === 'removing') continue
-            if (!filters.labels(container.config.Labels ?? {})) continue
-            if (until !== undefined && Date.parse(container.created) / 1000 > until) continue
-            try {
-              const size = await containers.sizeOf(container.id)
-              await containers.remove(container.id, { force: false, volumes: false, link: false })
-              deleted.push(container.id)
-              reclaimed += size.rw
-            } catch (error) {
-              // Started or removed since we looked.
-              if (!(error instanceof NetError && ['conflict', 'not-found', 'busy'].includes(error.code))) throw error
-            }
-          }
-          if (ctx.version >= 41) {
-            events.publish({ Type: 'container', Action: 'prune', Actor: { ID: '', Attributes: { reclaimed: String(reclaimed) } } })
-          }
-          return ok({ ContainersDeleted: deleted.length === 0 ? null : deleted, SpaceReclaimed: reclaimed })
-        } finally {
-          pruning = false
-        }
-      },
-    },
+    pruneRoute(options, 'container', PRUNE_FILTERS, (ask) => prune(ask, options)),
   ]
 }
 
@@ -221,4 +186,22 @@ async function wait(ctx: Context, { containers }: ApiOptions): Promise<Streamed>
   }
   ctx.res.end(`${JSON.stringify(answer)}\n`)
   return STREAMED
+}
+
+async function prune({ filters, until }: PruneAsk, { containers }: ApiOptions): Promise<Pruned> {
+  const unused = containers
+    .list()
+    .filter(
+      (container) =>
+        !isLive(container.state) &&
+        container.state.status !== 'removing' &&
+        filters.labels(container.config.Labels ?? {}) &&
+        (until === undefined || Date.parse(container.created) / 1000 <= until),
+    )
+  const { removed, reclaimed } = await removeEach(unused, async ({ id }) => {
+    const size = await containers.sizeOf(id)
+    await containers.remove(id, { force: false, volumes: false, link: false })
+    return size.rw
+  })
+  return { reclaimed, body: { ContainersDeleted: orNull(removed.map(({ id }) => id)), SpaceReclaimed: reclaimed } }
 }

@@ -1,23 +1,22 @@
 /** Images: list, inspect, history, pull, import, load, save, tag, push, delete, prune. */
 
-import { NetError } from '../../base/errors.ts'
 import type { ImageSummary, Progress } from '../../containers/types.ts'
 import type { Context } from '../context.ts'
 import { created, ok } from '../context.ts'
 import { badRequest } from '../errors.ts'
-import { Filters } from '../filters.ts'
 import { selectImages } from '../image-filters.ts'
 import { streamProgress } from '../progress.ts'
 import { boolParam } from '../query.ts'
 import { historyJson, imageJson, imageSummary, sharedSizes } from '../shapes/image-shape.ts'
 import type { ApiOptions, Route, Streamed } from '../types.ts'
 import { sendTar } from './copy.ts'
+import { orNull, pruneRoute } from './prune.ts'
 
 const PRUNE_FILTERS = ['dangling', 'label', 'label!', 'until']
 
+/** List, inspect, pull, push, import, load, save, tag, remove and prune images. */
 export function imageRoutes(options: ApiOptions): Route[] {
-  const { images, clock, events } = options
-  let pruning = false
+  const { images, clock } = options
   return [
     {
       method: 'GET',
@@ -77,29 +76,14 @@ export function imageRoutes(options: ApiOptions): Route[] {
       handler: async (ctx) =>
         ok(await images.remove(ctx.param('name'), { force: boolParam(ctx.query, 'force'), noPrune: boolParam(ctx.query, 'noprune') })),
     },
-    {
-      method: 'POST',
-      path: '/images/prune',
-      since: '1.25',
-      async handler(ctx) {
-        const filters = Filters.parse(ctx.query.get('filters'), PRUNE_FILTERS)
-        const until = filters.until(clock.now())
-        if (pruning) throw new NetError('conflict', 'a prune operation is already running')
-        pruning = true
-        try {
-          const { deleted, reclaimed } = await images.prune({
-            dangling: filters.bool('dangling') ?? true,
-            ...(until === undefined ? {} : { until }),
-            matches: (labels) => filters.labels(labels),
-          })
-          if (ctx.version >= 41)
-            events.publish({ Type: 'image', Action: 'prune', Actor: { ID: '', Attributes: { reclaimed: String(reclaimed) } } })
-          return ok({ ImagesDeleted: deleted.length === 0 ? null : deleted, SpaceReclaimed: reclaimed })
-        } finally {
-          pruning = false
-        }
-      },
-    },
+    pruneRoute(options, 'image', PRUNE_FILTERS, async ({ filters, until }) => {
+      const { deleted, reclaimed } = await images.prune({
+        dangling: filters.bool('dangling') ?? true,
+        ...(until === undefined ? {} : { until }),
+        matches: (labels) => filters.labels(labels),
+      })
+      return { reclaimed, body: { ImagesDeleted: orNull(deleted), SpaceReclaimed: reclaimed } }
+    }),
   ]
 }
 

@@ -1,6 +1,6 @@
 /** `/networks`: list, inspect, create, connect, disconnect, delete, prune. */
 
-import { NetError } from '../../base/errors.ts'
+import type { NetworkController } from '../../engine/types.ts'
 import type { Network, NetworkSpec } from '../../model/network.ts'
 import { created, emptyOk, noContent, ok } from '../context.ts'
 import { bool, cidrText, ipText, list, mapOf, object, str, strMap } from '../decode.ts'
@@ -11,6 +11,7 @@ import { boolParam } from '../query.ts'
 import { ENDPOINT_SETTINGS, gateEndpoint } from '../shapes/endpoint-settings.ts'
 import { networkJson, networkSummary } from '../shapes/network-shape.ts'
 import type { ApiOptions, Route } from '../types.ts'
+import { orNull, type PruneAsk, type Pruned, pruneRoute, removeEach } from './prune.ts'
 
 const CREATE = object({
   Name: str,
@@ -40,9 +41,9 @@ const DISCONNECT = object({ Container: str, Force: bool })
 const LIST_FILTERS = ['dangling', 'driver', 'id', 'label', 'name', 'scope', 'type']
 const PRUNE_FILTERS = ['until', 'label', 'label!']
 
+/** List, inspect, create, connect, disconnect, remove and prune networks. */
 export function networkRoutes(options: ApiOptions): Route[] {
-  const { controller, containers, events, clock } = options
-  let pruning = false
+  const { controller, containers } = options
   const isInUse = (network: Network): boolean => controller.endpointsOf(network.id).length > 0
 
   return [
@@ -125,36 +126,25 @@ export function networkRoutes(options: ApiOptions): Route[] {
         return noContent
       },
     },
-    {
-      method: 'POST',
-      path: '/networks/prune',
-      since: '1.25',
-      async handler(ctx) {
-        const filters = Filters.parse(ctx.query.get('filters'), PRUNE_FILTERS)
-        const until = filters.until(clock.now())
-        if (pruning) throw new NetError('conflict', 'a prune operation is already running')
-        pruning = true
-        try {
-          const removed: string[] = []
-          for (const network of [...controller.listNetworks()]) {
-            if (network.predefined || network.configOnly || network.ingress || isInUse(network)) continue
-            if (!filters.labels(network.labels) || (until !== undefined && Date.parse(network.created) / 1000 > until)) continue
-            try {
-              await controller.removeNetwork(network.id)
-              removed.push(network.name)
-            } catch (error) {
-              // Came into use, or was removed, since we looked: as if we had looked later.
-              if (!(error instanceof NetError && ['denied', 'not-found'].includes(error.code))) throw error
-            }
-          }
-          if (ctx.version >= 41) events.publish({ Type: 'network', Action: 'prune', Actor: { ID: '', Attributes: { reclaimed: '0' } } })
-          return ok({ NetworksDeleted: removed.length === 0 ? null : removed })
-        } finally {
-          pruning = false
-        }
-      },
-    },
+    pruneRoute(options, 'network', PRUNE_FILTERS, (ask) => prune(ask, controller)),
   ]
+}
+
+async function prune({ filters, until }: PruneAsk, controller: NetworkController): Promise<Pruned> {
+  const unused = controller
+    .listNetworks()
+    .filter(
+      (network) =>
+        !(network.predefined || network.configOnly || network.ingress || controller.endpointsOf(network.id).length > 0) &&
+        filters.labels(network.labels) &&
+        (until === undefined || Date.parse(network.created) / 1000 <= until),
+    )
+  const remove = async ({ id }: Network) => {
+    await controller.removeNetwork(id)
+    return 0
+  }
+  const { removed } = await removeEach(unused, remove, ['denied', 'not-found'])
+  return { reclaimed: 0, body: { NetworksDeleted: orNull(removed.map(({ name }) => name)) } }
 }
 
 /** The controller's form of a create request. Before 1.48 `EnableIPv4` did not exist. */

@@ -1,5 +1,3 @@
-/** Volumes of the local driver. */
-import { NetError } from '../../base/errors.ts'
 import { created, noContent, ok } from '../context.ts'
 import { object, str, strMap } from '../decode.ts'
 import { notImplemented } from '../errors.ts'
@@ -7,13 +5,15 @@ import { Filters } from '../filters.ts'
 import { boolParam } from '../query.ts'
 import { volumeJson } from '../shapes/volume-shape.ts'
 import type { ApiOptions, Route } from '../types.ts'
+import { orNull, type PruneAsk, type Pruned, pruneRoute, removeEach } from './prune.ts'
 
 const CREATE = object({ Name: str, Driver: str, DriverOpts: strMap, Labels: strMap })
 const LIST_FILTERS = ['dangling', 'driver', 'label', 'name']
 const PRUNE_FILTERS = ['all', 'label', 'label!']
 
-export function volumeRoutes({ volumes, events }: ApiOptions): Route[] {
-  let pruning = false
+/** Volumes: list, create, inspect, remove, prune; cluster volumes are refused. */
+export function volumeRoutes(options: ApiOptions): Route[] {
+  const { volumes } = options
   return [
     {
       method: 'GET',
@@ -63,38 +63,20 @@ export function volumeRoutes({ volumes, events }: ApiOptions): Route[] {
         throw notImplemented('Causeway has no cluster volumes: remove the volume and create it anew')
       },
     },
-    {
-      method: 'POST',
-      path: '/volumes/prune',
-      since: '1.25',
-      async handler(ctx) {
-        const filters = Filters.parse(ctx.query.get('filters'), PRUNE_FILTERS)
-        // Since 1.42 only anonymous volumes go, unless all are asked for.
-        const named = ctx.version < 42 || (filters.bool('all') ?? false)
-        if (pruning) throw new NetError('conflict', 'a prune operation is already running')
-        pruning = true
-        try {
-          const deleted: string[] = []
-          let reclaimed = 0
-          for (const volume of [...volumes.list()]) {
-            if (!(named || volume.anonymous) || volumes.usersOf(volume.name).length > 0 || !filters.labels(volume.labels)) continue
-            try {
-              const size = await volumes.sizeOf(volume.name)
-              await volumes.remove(volume.name, false)
-              deleted.push(volume.name)
-              reclaimed += size
-            } catch (error) {
-              // Came into use, or was removed, since we looked.
-              if (!(error instanceof NetError && ['conflict', 'not-found', 'busy'].includes(error.code))) throw error
-            }
-          }
-          if (ctx.version >= 41)
-            events.publish({ Type: 'volume', Action: 'prune', Actor: { ID: '', Attributes: { reclaimed: String(reclaimed) } } })
-          return ok({ VolumesDeleted: deleted.length === 0 ? null : deleted, SpaceReclaimed: reclaimed })
-        } finally {
-          pruning = false
-        }
-      },
-    },
+    pruneRoute(options, 'volume', PRUNE_FILTERS, (ask) => prune(ask, volumes)),
   ]
+}
+
+async function prune({ filters, version }: PruneAsk, volumes: ApiOptions['volumes']): Promise<Pruned> {
+  // Since 1.42 only anonymous volumes go, unless all are asked for.
+  const takesNamed = version < 42 || (filters.bool('all') ?? false)
+  const unused = volumes
+    .list()
+    .filter((volume) => (takesNamed || volume.anonymous) && volumes.usersOf(volume.name).length === 0 && filters.labels(volume.labels))
+  const { removed, reclaimed } = await removeEach(unused, async ({ name }) => {
+    const bytes = await volumes.sizeOf(name)
+    await volumes.remove(name, false)
+    return bytes
+  })
+  return { reclaimed, body: { VolumesDeleted: orNull(removed.map(({ name }) => name)), SpaceReclaimed: reclaimed } }
 }

@@ -8,6 +8,7 @@ import type { Address } from '../../model/kernel-state.ts'
 import type { Network } from '../../model/network.ts'
 import type { WantedLink, WantedSysctl } from '../../plan/wanted.ts'
 import { addressOn, insideOf } from '../inside.ts'
+import { needFamily } from '../options.ts'
 import { type Driver, type EndpointFacts, type EndpointWanted, type NetworkDraft, type NetworkWanted, poolOf } from '../types.ts'
 import { type BridgeConfig, parseBridgeConfig } from './config.ts'
 
@@ -71,7 +72,7 @@ export const bridgeDriver: Driver = {
 
   validate(draft: NetworkDraft): void {
     parseBridgeConfig(draft)
-    if (!draft.enableIpv4 && !draft.enableIpv6) throw new NetError('invalid', 'IPv4 or IPv6 must be enabled')
+    needFamily(draft)
     for (const family of [4, 6] as const) {
       const of = draft.subnets.filter((s) => s.subnet !== undefined && s.subnet.includes(':') === (family === 6))
       if (of.length > 1 && (family === 4 || draft.enableIpv6))

@@ -6,13 +6,14 @@ import { NetError } from '../../base/errors.ts'
 import type { LinkSpec } from '../../model/kernel-state.ts'
 import type { Network } from '../../model/network.ts'
 import { insideOf } from '../inside.ts'
-import { checkParent, type Parent, parentOf, parentWanted } from '../macvlan/parent.ts'
-import { advertiseOptions, mtuOption, type Options } from '../options.ts'
+import { checkParent, ON_A_PARENT, type Parent, parentOf, parentWanted } from '../macvlan/parent.ts'
+import { advertiseOptions, mtuOption, needFamily, type Options } from '../options.ts'
 import { type Driver, type EndpointFacts, gatewaysOf } from '../types.ts'
 
 const MODES = ['l2', 'l3', 'l3s'] as const
 const FLAGS = ['bridge', 'private', 'vepa'] as const
 
+/** An ipvlan network's options, checked. */
 export interface IpvlanConfig {
   readonly parent: Parent
   readonly mode: (typeof MODES)[number]
@@ -40,21 +41,15 @@ export function parseIpvlanConfig(network: { id: string; options: Options }): Ip
 /** The container can be routed to the outside at all. */
 const isOpen = (network: Network, config: IpvlanConfig): boolean => !network.internal && !config.parent.isDummy
 
+/** `docker network create -d ipvlan`. */
 export const ipvlanDriver: Driver = {
+  ...ON_A_PARENT,
   name: 'ipvlan',
-  scope: 'local',
-  singleton: false,
-  withoutIpam: false,
-  userDefined: true,
-  sharesLinks: true,
-  sharesSubnets: true,
 
   validate(draft) {
     parseIpvlanConfig(draft)
-    if (!draft.enableIpv4 && !draft.enableIpv6) throw new NetError('invalid', 'IPv4 or IPv6 must be enabled')
+    needFamily(draft)
   },
-
-  skipGateway: () => ({ ipv4: true, ipv6: true }),
 
   checkHost(network, host, others) {
     const { parent } = parseIpvlanConfig(network)

@@ -7,14 +7,15 @@ import { NetError } from '../../base/errors.ts'
 import type { LinkSpec } from '../../model/kernel-state.ts'
 import type { Network } from '../../model/network.ts'
 import { insideOf } from '../inside.ts'
-import { advertiseOptions, boolOption, mtuOption, OPTION, type Options } from '../options.ts'
+import { advertiseOptions, boolOption, mtuOption, needFamily, OPTION, type Options } from '../options.ts'
 import { type Driver, type EndpointFacts, gatewaysOf } from '../types.ts'
 import { checkShim, shimLink, shimWithMembers } from './host-shim.ts'
-import { checkParent, type Parent, parentOf, parentWanted } from './parent.ts'
+import { checkParent, ON_A_PARENT, type Parent, parentOf, parentWanted } from './parent.ts'
 
 const MODES = ['bridge', 'vepa', 'private', 'passthru'] as const
 export type MacvlanMode = (typeof MODES)[number]
 
+/** A macvlan network's options, checked. */
 export interface MacvlanConfig {
   readonly parent: Parent
   readonly mode: MacvlanMode
@@ -40,22 +41,15 @@ export function parseMacvlanConfig(network: { id: string; options: Options }): M
   return { parent, mode, mtu, hostAccess }
 }
 
+/** `docker network create -d macvlan`. */
 export const macvlanDriver: Driver = {
+  ...ON_A_PARENT,
   name: 'macvlan',
-  scope: 'local',
-  singleton: false,
-  withoutIpam: false,
-  userDefined: true,
-  sharesLinks: true,
-  sharesSubnets: true,
 
   validate(draft) {
     parseMacvlanConfig(draft)
-    if (!draft.enableIpv4 && !draft.enableIpv6) throw new NetError('invalid', 'IPv4 or IPv6 must be enabled')
+    needFamily(draft)
   },
-
-  /** A gateway is a machine on the LAN: only one that the user names exists. */
-  skipGateway: () => ({ ipv4: true, ipv6: true }),
 
   checkHost(network, host, others) {
     const config = parseMacvlanConfig(network)

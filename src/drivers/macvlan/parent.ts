@@ -6,13 +6,26 @@ import { NetError } from '../../base/errors.ts'
 import type { Network } from '../../model/network.ts'
 import type { WantedLink } from '../../plan/wanted.ts'
 import type { Options } from '../options.ts'
-import type { HostFacts } from '../types.ts'
+import type { Driver, HostFacts } from '../types.ts'
 
+/** Names of the options that choose the parent. */
 export const PARENT = {
   parent: 'parent',
   /** Ours: VLAN on the parent, the same as writing `parent.id`. */
   vlan: 'vlan',
 } as const
+
+/** What drivers of interfaces on a parent (macvlan, ipvlan) have in common. */
+export const ON_A_PARENT = {
+  scope: 'local',
+  singleton: false,
+  withoutIpam: false,
+  userDefined: true,
+  sharesLinks: true,
+  sharesSubnets: true,
+  /** A gateway is a machine on the LAN: only one that the user names exists. */
+  skipGateway: () => ({ ipv4: true, ipv6: true }),
+} as const satisfies Partial<Driver>
 
 /** Longest name of a link: IFNAMSIZ without the final zero. */
 const NAME_MAX = 15

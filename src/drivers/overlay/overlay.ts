@@ -7,6 +7,7 @@ import { NetError } from '../../base/errors.ts'
 import type { Address, Route } from '../../model/kernel-state.ts'
 import type { Network } from '../../model/network.ts'
 import type { FirewallNetwork } from '../../plan/firewall/elements.ts'
+import { needFamily } from '../options.ts'
 import type { Driver, EndpointFacts, EndpointWanted, NetworkDraft, NetworkWanted } from '../types.ts'
 import { insideMtu, parseOverlayConfig, segmentCount, segmentsOf } from './config.ts'
 import { hostLinkName } from './routed.ts'
@@ -62,7 +63,7 @@ export const overlayDriver: Driver = {
 
   validate(draft: NetworkDraft): void {
     const config = parseOverlayConfig(draft.options)
-    if (!draft.enableIpv4 && !draft.enableIpv6) throw new NetError('invalid', 'IPv4 or IPv6 must be enabled')
+    needFamily(draft)
     if (config.mode === 'host-gw' && draft.enableIpv6)
       throw new NetError('invalid', 'overlay mode "host-gw" is for IPv4 only: leave --ipv6 out, or use mode=vxlan')
     if (config.mode === 'host-gw' && draft.internal)

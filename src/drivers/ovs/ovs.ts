@@ -10,6 +10,7 @@ import type { Network } from '../../model/network.ts'
 import type { WantedSysctl } from '../../plan/wanted.ts'
 import { ALIAS_PREFIX } from '../bridge/bridge.ts'
 import { addressOn, insideOf } from '../inside.ts'
+import { needFamily } from '../options.ts'
 import { type Driver, type EndpointFacts, type EndpointWanted, gatewaysOf, type HostFacts, type NetworkWanted } from '../types.ts'
 import { hasGatewayDevice, parseOvsConfig } from './config.ts'
 
@@ -24,7 +25,7 @@ export const ovsDriver: Driver = {
 
   validate(draft) {
     parseOvsConfig(draft)
-    if (!draft.enableIpv4 && !draft.enableIpv6) throw new NetError('invalid', 'IPv4 or IPv6 must be enabled')
+    needFamily(draft)
   },
 
   skipGateway(draft) {
