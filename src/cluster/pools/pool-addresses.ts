@@ -45,7 +45,9 @@ export class PoolAddresses {
     if (left?.state === 'releasing') await this.giveBack(left)
     const lost = new Set<Ip>()
     for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
-      const pool = await this.#o.members.joined(user, attempt > 0 && lost.size === 0)
+      // what is about to be refused is looked at anew: a gateway may have gone with its network
+      const isAtOdds = ip !== undefined && this.#o.members.isReserved(subnet, ip)
+      const pool = await this.#o.members.joined(user, isAtOdds || (attempt > 0 && lost.size === 0))
       const skip = attempt === 0 ? 0 : (this.#o.rng.bytes(1)[0] as number) % 2 ** Math.min(attempt, 6)
       const chosen = ip ?? (await this.#o.free.lowest(subnet, user.ipRange, pool, lost, skip))
       if (ip !== undefined) this.#refuseTaken(ip, subnet, pool)

@@ -14,7 +14,7 @@ import type { FreeAddresses } from './free-addresses.ts'
 import { POOL_KEY } from './keys.ts'
 import type { LocalSubnets } from './local-subnets.ts'
 import { guardPut, type KnownPool } from './pool-store.ts'
-import { gatewayOfPool, type PoolUser } from './record.ts'
+import { gatewayOfPool, isReservedInPool, type PoolUser } from './record.ts'
 
 const MAX_ATTEMPTS = 64
 const MOST_RESERVED = 48
@@ -171,6 +171,12 @@ export class PoolMembers {
       await this.restoreUser(claim)
     }
     throw new NetError('busy', `pool ${subnet} is being changed by too many hosts at once; try again`)
+  }
+
+  /** As last read. */
+  isReserved(subnet: Cidr, ip: Ip): boolean {
+    const known = this.#known.get(subnet)
+    return known !== undefined && isReservedInPool(known.value, ip)
   }
 
   /** It has turned out to be another one. */
