@@ -16,6 +16,7 @@ import {
   ip,
   items,
   optional,
+  shallow,
   table,
   text,
   texts,
@@ -156,6 +157,7 @@ function networkOf(f: Fields, networkId: string, name: string, subnets: readonly
   )
     throw new Wrong("the pools are not the network's subnets")
   const data = optional(f, 'data', (fields, key) => fieldsOf(fields[key], `"${key}"`))
+  shallow(data, '"data"')
   return {
     id: networkId,
     name,

@@ -35,6 +35,13 @@ export function fieldsOf(value: unknown, what: string): Fields {
   return value as Fields
 }
 
+/** Refuses what is nested deeper than `depth`: whoever walks through it later must not run out of stack. */
+export function shallow(value: unknown, what: string, depth = 8): void {
+  if (typeof value !== 'object' || value === null) return
+  if (depth === 0) throw new Wrong(`${what} is nested too deeply`)
+  for (const inner of Object.values(value)) shallow(inner, what, depth - 1)
+}
+
 export function text(fields: Fields, name: string, max = 255): string {
   const value = fields[name]
   if (typeof value !== 'string' || value.length > max || CONTROL.test(value))
