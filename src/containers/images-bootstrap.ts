@@ -1,6 +1,7 @@
 /**
  * `busybox:latest` made from the static busybox of the host: an image without a registry. The same busybox gives the same bytes, so
- * the same digest, everywhere: nothing in it depends on the clock or on what else is on the host.
+ * the same digest, everywhere: nothing in it depends on the clock or on what else is on the host. Its date is that of the program's file,
+ * which comes from the package.
  */
 import { promises as fs } from 'node:fs'
 import { NetError } from '../base/errors.ts'
@@ -9,7 +10,6 @@ import { encodeHeader, paddingOf, TAR_END, type TarHeader } from './archive-tar.
 import type { ContainerConfig } from './types.ts'
 
 const CANDIDATES = ['/bin/busybox', '/usr/bin/busybox', '/bin/busybox.static']
-const EPOCH = '1970-01-01T00:00:00Z'
 
 const FILES: readonly [string, string][] = [
   [
@@ -50,7 +50,7 @@ export async function busyboxImage(): Promise<{
   tar: Buffer
   config: { architecture: string; os: string; created: string; config: ContainerConfig; history: object[] }
 }> {
-  const { binary, applets } = await findBusybox()
+  const { binary, applets, date } = await findBusybox()
   const parts: Buffer[] = []
   const add = (header: TarHeader, body: Buffer = Buffer.alloc(0)): void => {
     parts.push(encodeHeader({ ...header, size: body.length }), body, paddingOf(body.length))
@@ -70,21 +70,23 @@ export async function busyboxImage(): Promise<{
     config: {
       architecture: goArch(),
       os: 'linux',
-      created: EPOCH,
+      created: date,
       config: { Env: ['PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'], Cmd: ['sh'] },
-      history: [{ created: EPOCH, created_by: `causeway image bootstrap # ${version}` }],
+      history: [{ created: date, created_by: `causeway image bootstrap # ${version}` }],
     },
   }
 }
 
-async function findBusybox(): Promise<{ binary: Buffer; applets: string[] }> {
+async function findBusybox(): Promise<{ binary: Buffer; applets: string[]; date: string }> {
   for (const path of CANDIDATES) {
     const binary = await fs.readFile(path).catch(() => undefined)
     if (binary === undefined) continue
     if (isDynamic(binary)) continue
     const listed = await run([path, '--list-full'], { timeoutMs: 5000 })
     const applets = listed.stdout.split('\n').filter((line) => /^[\w/.[-]+$/.test(line) && !line.includes('..'))
-    if (listed.code === 0 && applets.length > 0) return { binary, applets }
+    if (listed.code !== 0 || applets.length === 0) continue
+    const { mtime } = await fs.stat(path)
+    return { binary, applets, date: mtime.toISOString().replace(/\.\d+Z$/, 'Z') }
   }
   throw new NetError('unavailable', 'Cannot make the image "busybox:latest": the host has no static busybox (install "busybox-static")')
 }

@@ -1,7 +1,7 @@
 /** `up`, `status`, `down` and the verbs of our own, against our own engine in namespaces of its own. */
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { mkdtempSync, rmSync, symlinkSync } from 'node:fs'
+import { mkdtempSync, rmSync, statSync, symlinkSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
@@ -54,6 +54,8 @@ test('up: an engine that cannot start is an error with the last lines of its log
 
 test('a container of the bootstrap image is seen in veth, in its namespace, and its ports change while it runs', async () => {
   assert.match((await cw('image', 'bootstrap')).stdout, /^busybox:latest sha256:[0-9a-f]{64}\n$/)
+  const created = (await cw('image', 'inspect', '-f', '{{.Created}}', 'busybox')).stdout.trim()
+  assert.equal(Date.parse(created), Math.trunc(statSync('/bin/busybox').mtimeMs / 1000) * 1000, 'as old as the program it is made of')
   assert.equal((await cw('network', 'create', '--subnet', '10.77.0.0/24', 'front')).code, 0)
   const made = await cw(
     'run',
