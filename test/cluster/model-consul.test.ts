@@ -5,6 +5,7 @@ isolate()
 
 import { after, before, test } from 'node:test'
 import { type ConsulLab, consulMissing, startConsul } from '../../testkit/consul.ts'
+import { hostileSuite } from './model-hostile.ts'
 import { modelSuite } from './model-suite.ts'
 import { opener } from './store-openers.ts'
 
@@ -20,5 +21,11 @@ else {
     await closeAll()
     await consul.close()
   })
-  modelSuite('consul', () => ({ open, stop: () => consul.stop(), start: () => consul.start(), wipe: () => consul.wipe() }), 60)
+  const stores = () => ({ open, stop: () => consul.stop(), start: () => consul.start(), wipe: () => consul.wipe() })
+  modelSuite('consul', stores, 60)
+  hostileSuite('consul', () => ({
+    ...stores(),
+    rawPut: async (key, value) => void (await consul.api('PUT', `/v1/kv/${encodeURIComponent(key).replaceAll('%2F', '/')}`, value)),
+    largest: 500_000,
+  }))
 }

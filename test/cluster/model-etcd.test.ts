@@ -5,8 +5,9 @@ isolate()
 
 import { after, before } from 'node:test'
 import { type EtcdLab, startEtcd } from '../../testkit/etcd.ts'
+import { hostileSuite } from './model-hostile.ts'
 import { modelSuite } from './model-suite.ts'
-import { opener } from './store-openers.ts'
+import { opener, rawPutThrough } from './store-openers.ts'
 
 let etcd: EtcdLab
 const { open, closeAll } = opener(() => etcd)
@@ -18,4 +19,6 @@ after(async () => {
   await etcd.close()
 })
 
-modelSuite('etcd', () => ({ open, stop: () => etcd.stop(), start: () => etcd.start(), wipe: () => etcd.wipe() }), 300)
+const stores = () => ({ open, stop: () => etcd.stop(), start: () => etcd.start(), wipe: () => etcd.wipe() })
+modelSuite('etcd', stores, 300)
+hostileSuite('etcd', () => ({ ...stores(), rawPut: rawPutThrough(() => etcd), largest: 1_000_000 }))
