@@ -98,6 +98,12 @@ export function hostileSuite(kind: string, stores: () => HostileStores): void {
       `paths/${nobody}`,
       `paths/${b.id}`,
       'paths/x/é ?',
+      'pools/guard',
+      'pools/x',
+      'pools/10.9.0.0_24',
+      'pool-addr/10.9.0.0_24/10.9.0.5',
+      'pool-addr/10.9.0.0_24/é',
+      'pool-addr/x/y/z',
       'é ?#',
     ]
     for (const [n, [what, value]] of hostileValues(stores().largest).entries()) {
