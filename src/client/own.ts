@@ -1,4 +1,5 @@
 /** Causeway's own routes below `/causeway/v1`: what Docker's API has no word for. */
+import type { Check, RepairEvent, VethRow, Wire } from '../model/own-answers.ts'
 import type { Transport } from './transport.ts'
 import type { ProgressLine } from './types.ts'
 
@@ -11,33 +12,29 @@ export interface PortChange {
   readonly hostPortEnd?: number
 }
 
-/** One probe of `causeway doctor`. */
-export interface Finding {
-  readonly name: string
-  readonly status: 'ok' | 'warning' | 'missing' | 'failed' | string
-  readonly detail?: string
-  readonly cost?: string
-  readonly remedy?: string
-}
-
-/** Where one endpoint of a container is, inside and outside. */
-export interface VethRow {
-  readonly container: string
-  readonly containerId?: string
-  readonly network: string
-  readonly interface: string
-  readonly hostInterface?: string
-  readonly bridge?: string
-  readonly mac?: string
-  readonly addresses?: readonly string[]
-}
-
+/** Calls of the own routes; a client has one (`client.own`). They throw NetError with the engine's text. */
 export class OwnApi {
   readonly #http: Transport
   constructor(transport: Transport) {
     this.#http = transport
   }
 
+  /** Where every endpoint of every running container is. */
+  veth(): Promise<readonly VethRow[]> {
+    return this.get('/veth')
+  }
+  /** What the host can do, and what each missing thing costs. */
+  doctor(): Promise<readonly Check[]> {
+    return this.get('/doctor')
+  }
+  /** The newest repairs since the engine started. */
+  async repairs(): Promise<readonly RepairEvent[]> {
+    return (await this.get<{ repairs: readonly RepairEvent[] }>('/repairs')).repairs
+  }
+  /** Every wire of this host. */
+  async wires(): Promise<readonly Wire[]> {
+    return (await this.get<{ wires: readonly Wire[] }>('/wires')).wires
+  }
   /** Any own route, as JSON. */
   get<T>(path: string, query: Readonly<Record<string, string | undefined>> = {}): Promise<T> {
     return this.#http.json('GET', `/causeway/v1${path}`, { query, unversioned: true })

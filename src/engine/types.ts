@@ -5,6 +5,7 @@
 import type { RemoteEndpoint } from '../drivers/authority.ts'
 import type { EndpointInfo, EndpointSettings, PortBinding, PortRequest, SandboxInfo, SandboxRequest } from '../model/endpoint.ts'
 import type { Network, NetworkSpec } from '../model/network.ts'
+import type { RepairEvent } from '../model/own-answers.ts'
 
 export interface SubnetUsage {
   readonly subnet: string
@@ -20,13 +21,7 @@ export interface NetworkEvent {
   readonly attributes?: Readonly<Record<string, string>>
 }
 
-/** Drift that the reconciler repaired: what was wrong, what was done. */
-export interface RepairEvent {
-  readonly at: number
-  readonly subject: string
-  readonly wrong: string
-  readonly repair: string
-}
+export type { RepairEvent }
 
 export interface NetworkController {
   createNetwork(spec: NetworkSpec): Promise<{ network: Network; warning: string }>

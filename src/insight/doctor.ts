@@ -2,22 +2,15 @@
 import { messageOf } from '../base/errors.ts'
 import { openRtnl } from '../kernel/rtnl.ts'
 import type { LinkSpec } from '../model/kernel-state.ts'
+import type { Check } from '../model/own-answers.ts'
 import { closeNetns, createNetns, openNetns, removeNetns } from '../sys/netns.ts'
 import { findProgram, openFilesLimit } from '../sys/process.ts'
 import { tryReadSysctl } from '../sys/sysctl.ts'
 
+export type { Check }
+
 const ENOUGH_FILES = 4096
 const ENOUGH_FLOWS = 65_536
-
-export interface Check {
-  readonly area: 'kernel' | 'programs' | 'forwarding' | 'firewall' | 'subnets' | 'limits'
-  readonly name: string
-  readonly state: 'ok' | 'missing' | 'note'
-  /** What was found. */
-  readonly found: string
-  /** What does not work without it, and what to do. */
-  readonly cost: string
-}
 
 interface Probe {
   readonly name: string

@@ -2,25 +2,7 @@
 import type { ContainerService } from '../containers/types.ts'
 import type { NetworkController } from '../engine/types.ts'
 import type { Rtnl } from '../kernel/types.ts'
-
-export interface VethRow {
-  readonly container: string
-  readonly containerId: string
-  readonly network: string
-  readonly driver: string
-  /** Inside the container. */
-  readonly interface: string
-  readonly mac: string
-  readonly ipv4: string
-  readonly ipv6: string
-  /** On the host. */
-  readonly hostInterface: string
-  readonly hostIndex: number
-  readonly bridge: string
-  readonly state: string
-  readonly mtu: number
-  readonly sandbox: string
-}
+import type { VethRow } from '../model/own-answers.ts'
 
 /** One row per live endpoint, in the order of containers and their interfaces. */
 export function vethRows(parts: { controller: NetworkController; containers: ContainerService; rtnl: Rtnl }): VethRow[] {

@@ -4,15 +4,6 @@ import { colours } from '../context.ts'
 import { goJson } from '../format/go-print.ts'
 import { formatTable } from '../format/tabwriter.ts'
 import { formatOption } from '../options.ts'
-import { rowsIn } from '../own-output.ts'
-
-interface Check {
-  readonly area: string
-  readonly name: string
-  readonly state: string
-  readonly found: string
-  readonly cost: string
-}
 
 const COLOUR: Readonly<Record<string, number>> = { ok: 32, note: 33, missing: 31 }
 
@@ -25,7 +16,7 @@ export const doctor = defineCommand({
   notes: 'Exit code 1 when something is missing.',
   examples: [{ line: 'causeway doctor' }, { line: 'causeway doctor --format json' }],
   run: async (context, _args, options) => {
-    const checks = rowsIn<Check>(await context.client.own.get('/doctor'))
+    const checks = await context.client.own.doctor()
     if (options.format === 'json') context.print(goJson(checks))
     else {
       const paint = colours(context.stdout, context.env)
@@ -43,13 +34,6 @@ export const doctor = defineCommand({
   },
 })
 
-interface Repair {
-  readonly at: number
-  readonly subject: string
-  readonly wrong: string
-  readonly repair: string
-}
-
 export const repairs = defineCommand({
   path: 'repairs',
   summary: 'Show what others changed behind our back, and how it was put right',
@@ -58,7 +42,7 @@ export const repairs = defineCommand({
   options: { format: formatOption() },
   examples: [{ line: 'causeway repairs' }],
   run: async (context, _args, options) => {
-    const found = rowsIn<Repair>(await context.client.own.get('/repairs'))
+    const found = await context.client.own.repairs()
     if (options.format === 'json') context.print(goJson(found))
     else {
       const rows = found.map((r) => [new Date(r.at).toISOString(), r.subject, r.wrong, r.repair])

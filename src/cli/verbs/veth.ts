@@ -1,27 +1,10 @@
 /** `veth`: what people piece together by hand from `ip link`, `bridge link` and interface indexes. */
+import type { VethRow } from '../../model/own-answers.ts'
 import { defineCommand } from '../command.ts'
 import { fail } from '../fail.ts'
 import { naturalCompare } from '../format/human.ts'
 import { type ListFormat, type Row, renderList } from '../format/list-output.ts'
 import { formatOption } from '../options.ts'
-import { rowsIn } from '../own-output.ts'
-
-interface VethRow {
-  readonly container: string
-  readonly containerId: string
-  readonly network: string
-  readonly driver: string
-  readonly interface: string
-  readonly mac: string
-  readonly ipv4: string
-  readonly ipv6: string
-  readonly hostInterface: string
-  readonly hostIndex: number
-  readonly bridge: string
-  readonly state: string
-  readonly mtu: number
-  readonly sandbox: string
-}
 
 const FORMAT: ListFormat = {
   headers: {
@@ -53,7 +36,7 @@ export const veth = defineCommand({
   options: { format: formatOption() },
   examples: [{ line: 'causeway veth' }, { line: "tcpdump -i $(causeway veth --format '{{.HostInterface}}' web)" }],
   run: async (context, names, options) => {
-    const all = rowsIn<VethRow>(await context.client.own.get('/veth'))
+    const all = await context.client.own.veth()
     for (const name of names) if (!all.some((row) => isOf(row, name))) throw fail(`No such running container with an interface: ${name}`)
     const rows = all
       .filter((row) => names.length === 0 || names.some((name) => isOf(row, name)))

@@ -1,24 +1,11 @@
 /** `wire`: an interface plugged into a container or a namespace by hand; `wire ls` and `wire rm`. */
+import type { Wire } from '../../model/own-answers.ts'
 import { defineCommand } from '../command.ts'
 import type { Context } from '../context.ts'
 import { each } from '../each.ts'
 import { fail } from '../fail.ts'
 import { type ListFormat, type Row, renderList } from '../format/list-output.ts'
 import { flag, formatOption, integer, list, text } from '../options.ts'
-
-interface Wire {
-  readonly id: string
-  readonly container: string
-  readonly netns: string
-  readonly bridge: string
-  readonly hostInterface: string
-  readonly interface: string
-  readonly addresses: readonly string[]
-  readonly gateways: readonly string[]
-  readonly mac: string
-  readonly vlan: number
-  readonly state: string
-}
 
 const FORMAT: ListFormat = {
   headers: {
@@ -91,8 +78,7 @@ A container whose name is "ls" or "rm" is wired by its ID.`,
 })
 
 async function listWires(context: Context, format: string | undefined, quiet: boolean): Promise<number> {
-  const { wires } = await context.client.own.get<{ wires: Wire[] }>('/wires')
-  const rows = wires.map(
+  const rows = (await context.client.own.wires()).map(
     (w): Row => ({
       ID: w.id,
       Place: w.container === '' ? w.netns : w.container,

@@ -6,6 +6,7 @@ import { messageOf, NetError } from '../../base/errors.ts'
 import { hex } from '../../base/ids.ts'
 import type { Clock, Logger, Rng } from '../../base/ports.ts'
 import type { Rtnl } from '../../kernel/types.ts'
+import type { Wire } from '../../model/own-answers.ts'
 import type { Store } from '../../store/types.ts'
 import { closeNetns, openNetns } from '../../sys/netns.ts'
 import { WireKernel, type WirePlan } from './wire-kernel.ts'
@@ -27,23 +28,6 @@ export type WireEnd =
 export interface WireRecord extends WirePlan {
   readonly end: WireEnd
   readonly created: number
-}
-
-/** A wire as it is shown. */
-export interface WireInfo {
-  readonly id: string
-  readonly container: string
-  readonly containerId: string
-  readonly netns: string
-  readonly bridge: string
-  readonly hostInterface: string
-  readonly interface: string
-  readonly addresses: readonly string[]
-  readonly gateways: readonly string[]
-  readonly mac: string
-  readonly vlan: number
-  /** `up`; `waiting` for its container to run; `gone` with its namespace; `down` when somebody took it away or down. */
-  readonly state: 'up' | 'down' | 'waiting' | 'gone'
 }
 
 export interface WiresParts {
@@ -68,12 +52,12 @@ export class Wires {
     this.#kernel = new WireKernel(parts.rtnl, parts.clock)
   }
 
-  list(): WireInfo[] {
+  list(): Wire[] {
     return this.#records().map((record) => this.#info(record))
   }
 
   /** Plugs a wire in. The container must run; everything is checked before anything is made. Throws `invalid`, `conflict`, `not-found`, `unavailable`. */
-  add(ask: WireAsk): WireInfo {
+  add(ask: WireAsk): Wire {
     const spec = parseWire(ask)
     const end = this.#endOf(ask)
     const { path, place } = this.#placeOf(end)
@@ -213,7 +197,7 @@ export class Wires {
     }
   }
 
-  #info(record: WireRecord): WireInfo {
+  #info(record: WireRecord): Wire {
     const { end } = record
     const container = end.kind === 'container' ? this.#parts.findContainer(end.containerId) : undefined
     const { path } = this.#placeOf(end)
