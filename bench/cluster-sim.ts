@@ -1,172 +1,160 @@
 /**
- * A cluster of many hosts on one machine: real members with the real store client on a real etcd, the real planner of the overlay, and a
- * kernel that is only a table. Reports what an endpoint change costs a host that uses the network and one that does not, memory, and etcd's
- * load, and ends with `verify` over all hosts. Run: node --import tsx bench/cluster-sim.ts [hosts, default 500] [hosts per network, default 10]
+ * A cluster of many hosts on one machine: real members with the real store client on a real etcd, the real planner of the overlay, and
+ * kernels in memory to which its steps are applied (`testkit/sim-cluster.ts`). Reports what an endpoint change costs hosts that use the
+ * network and hosts that do not, memory, and etcd's load; what a silence and a restart of etcd cost; and checks after each of these that
+ * all kernels are what the store says. Writes results/cluster-sim.md of the last three runs.
+ * Run: node --import tsx bench/cluster-sim.ts [hosts, default 500] [hosts per network, default 10]
  */
-import { readFileSync } from 'node:fs'
-import type { Ip, Mac } from '../src/base/address.ts'
-import { systemClock } from '../src/base/clock.ts'
+import { readdirSync, readFileSync } from 'node:fs'
+import { loadavg } from 'node:os'
 import type { Logger } from '../src/base/ports.ts'
-import { systemRng } from '../src/base/rng.ts'
-import type { ClusterEndpoint, ClusterNetwork, ClusterView, KernelEntry } from '../src/cluster/model.ts'
-import { openClusterStore } from '../src/cluster/store/open.ts'
 import { parseStoreUrl } from '../src/cluster/store/url.ts'
-import { segmentsOf } from '../src/drivers/overlay/config.ts'
-import { overlayWanted } from '../src/drivers/overlay/wanted.ts'
-import type { Network } from '../src/model/network.ts'
-import { inTurns, type Member, startMember, until } from '../test/cluster/model-lab.ts'
 import { startEtcd } from '../testkit/etcd.ts'
 import { isolate } from '../testkit/isolated.ts'
+import { difference, SimCluster } from '../testkit/sim-cluster.ts'
+import { startWatchdog } from '../testkit/watchdog.ts'
+import { addRun, type SimRun } from './cluster-sim-report.ts'
+import { type EtcdLoad, readEtcd } from './etcd-load.ts'
 
 isolate()
-const hosts = Number(process.argv[2] ?? 500)
-const perNetwork = Number(process.argv[3] ?? 10)
-/** Says what the store's clients complain of. */
-const log: Logger = {
-  debug() {},
-  info() {},
-  warn: (message, fields) => console.log(message, fields),
-  error: (message, fields) => console.log(message, fields),
-}
+const HOSTS = Number(process.argv[2] ?? 500)
+const PER_NETWORK = Number(process.argv[3] ?? 10)
+const EACH = 2
 const CHANGES = 200
-const WIDTH = 16
+const IDLE_MS = 20_000
+const SILENCE_MS = 15_000
+/** A stage that takes longer has failed; the watchdog has said where. */
+const STAGE_MS = 600_000
 
-/** Neighbour and forwarding entries of one host, by network: what `overlayWanted` says, in a table. */
-class TableKernel {
-  readonly #tables = new Map<string, KernelEntry[]>()
-  plans = 0
-
-  follow(view: ClusterView): void {
-    view.onChange((change) => {
-      if (change.kind !== 'endpoint' && change.kind !== 'endpoints') return
-      const network = view.network(change.networkId)
-      if (network === undefined || !view.used().includes(network.id)) this.#tables.delete(change.networkId)
-      else this.#plan(view, network)
-    })
-  }
-
-  #plan(view: ClusterView, network: ClusterNetwork): void {
-    this.plans++
-    const endpoints = view.endpointsOf(network.id)
-    const vtep = (view.host(view.hostId)?.address ?? '10.99.0.1') as Ip
-    const segments = segmentsOf(
-      network.subnets.map(({ subnet, gateway }) => ({ subnet, aux: {}, ...(gateway === undefined ? {} : { gateway }) })),
-      network.subnets.map(({ vni }) => vni),
-    )
-    const facts = { networkId: network.id, segments, mtu: 1450, vtep, port: 4789, hostId: view.hostId }
-    const wanted = overlayWanted(facts, endpoints.map(memberOf))
-    const ends = new Map<Mac, Ip>()
-    for (const { mac, dst, self } of wanted.fdb) if (self === true && dst !== undefined) ends.set(mac, dst)
-    const local = endpoints.filter((e) => e.hostId === view.hostId).map(({ ipv4, mac }) => ({ ip: ipv4 as Ip, mac, host: vtep }))
-    const remote = wanted.neighbours.flatMap(({ ip, mac }) => {
-      const host = mac === undefined ? undefined : ends.get(mac)
-      return mac === undefined || host === undefined ? [] : [{ ip, mac, host }]
-    })
-    this.#tables.set(network.id, [...local, ...remote])
-  }
-
-  read = (networkId: string): readonly KernelEntry[] => this.#tables.get(networkId) ?? []
+let complaints = 0
+const complain = (message: string) => {
+  if (++complaints <= 10) console.error(`  a host says: ${message}`)
 }
-
-function memberOf(e: ClusterEndpoint) {
-  return { id: e.id, ipv4: e.ipv4, ipv6: e.ipv6, mac: e.mac, hostId: e.hostId, vteps: [e.hostAddress] }
-}
-
-const megabytes = (bytes: number) => `${(bytes / 2 ** 20).toFixed(0)} MB`
-const rssOf = (pid: number) => Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0) * 1024
-/** Seconds of processor time that a process has had. */
-const cpuOf = (pid: number) => {
-  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8')
-    .replace(/^.*\) /, '')
-    .split(' ')
-  return (Number(fields[11]) + Number(fields[12])) / 100
-}
-const seconds = (from: number) => `${((Date.now() - from) / 1000).toFixed(1)} s`
+const logger: Logger = { debug() {}, info() {}, warn: complain, error: complain }
+const began = Date.now()
+const seconds = (from: number) => Math.round((Date.now() - from) / 100) / 10
+const idleRss = process.memoryUsage().rss
 
 const etcd = await startEtcd()
-const etcdPid = etcd.members[0]?.pid() as number
-const config = parseStoreUrl(etcd.storeUrl('/sim'), { 'kv.patience': '30' })
-const idleRss = process.memoryUsage().rss
-const kernels: TableKernel[] = []
-const members: Member[] = []
-
-let began = Date.now()
-await inTurns(hosts, WIDTH, async (n) => {
-  const kernel = new TableKernel()
-  const store = openClusterStore(config, { clock: systemClock, rng: systemRng, logger: log })
-  const member = startMember({ name: `h${n}`, store, readKernel: kernel.read })
-  kernel.follow(member.service.view)
-  kernels[n] = kernel
-  members[n] = member
-  await member.service.membership.join()
-  if (n % 100 === 99) console.log(`${n + 1} hosts after ${seconds(began)}`)
-})
-await until('all hosts know all hosts', () => members.every((m) => m.service.view.hosts().length === hosts), 300_000)
-console.log(
-  `${hosts} hosts joined in ${seconds(began)}; this process ${megabytes(process.memoryUsage().rss - idleRss)} more, etcd ${megabytes(rssOf(etcdPid))}`,
+const server = etcd.members[0]
+if (server === undefined) throw new Error('there is no etcd')
+let lag = 0
+let ticked = Date.now()
+setInterval(() => {
+  lag = Math.max(lag, Date.now() - ticked - 100)
+  ticked = Date.now()
+}, 100).unref()
+const watchdog = startWatchdog(
+  15_000,
+  (lines) => console.error(lines.map((line) => `  ${line}`).join('\n')),
+  () => `files open here ${readdirSync('/proc/self/fd').length}, event loop late by up to ${lag} ms, load ${loadavg()[0]?.toFixed(1)}`,
 )
+const cluster = new SimCluster(parseStoreUrl(etcd.storeUrl('/sim')), PER_NETWORK, logger, watchdog)
+const stages: SimRun['stages'][number][] = []
 
-began = Date.now()
-const networks: Network[] = []
-await inTurns(Math.ceil(hosts / perNetwork), 4, async (n) => {
-  networks[n] = await (members[n * perNetwork] as Member).create(`net${n}`)
-})
-await until('all hosts know all networks', () => members.every((m) => m.known.size === networks.length), 300_000)
-console.log(`${networks.length} networks created in ${seconds(began)}`)
-
-const spent = (m: Member) => m.store.counters().reads + m.store.counters().writes
-began = Date.now()
-const before = members.reduce((sum, m) => sum + spent(m), 0)
-await inTurns(hosts * 2, WIDTH, async (n) => {
-  const host = n % hosts
-  await (members[host] as Member).start(networks[Math.floor(host / perNetwork)] as Network, `c${n}`)
-})
-const total = members.reduce((sum, m) => sum + spent(m), 0) - before
-console.log(`${hosts * 2} containers started in ${seconds(began)}, ${(total / hosts / 2).toFixed(2)} store operations each`)
-
-await until('everybody has heard of every start', () =>
-  members.every((m) => m.service.view.used().every((id) => m.service.view.endpointsOf(id).every((e) => e.active))),
-)
-
-// one network changes; who hears of it?
-const busy = networks[0] as Network
-const on = members.slice(0, perNetwork)
-const off = members.slice(perNetwork)
-const heard = new Map(members.map((m) => [m, 0]))
-for (const m of members) m.service.view.onChange(() => void heard.set(m, (heard.get(m) ?? 0) + 1))
-const background = () => off.reduce((sum, m) => sum + m.store.counters().background, 0)
-const quiet = { background: background(), cpu: cpuOf(etcdPid), at: Date.now() }
-const plansBefore = kernels.slice(perNetwork).reduce((sum, k) => sum + k.plans, 0)
-for (let n = 0; n < CHANGES; n++) {
-  const m = on[n % on.length] as Member
-  await m.stop(await m.start(busy, 'replaced'))
+/** Runs one stage and notes what it cost. */
+async function stage(name: string, fn: () => Promise<unknown>): Promise<{ before: EtcdLoad; after: EtcdLoad }> {
+  const before = await readEtcd(server as NonNullable<typeof server>)
+  const own = process.cpuUsage()
+  lag = 0
+  const late = new Promise<never>((_, reject) =>
+    setTimeout(() => reject(new Error(`${name}: not within ${STAGE_MS} ms`)), STAGE_MS).unref(),
+  )
+  await Promise.race([fn(), late])
+  const after = await readEtcd(server as NonNullable<typeof server>)
+  const tookSeconds = (after.at - before.at) / 1000
+  const ours = process.cpuUsage(own)
+  // a new process counts from zero
+  const cpuSeconds = after.cpuSeconds - (after.cpuSeconds < before.cpuSeconds ? 0 : before.cpuSeconds)
+  const asked = after.asked - (after.asked < before.asked ? 0 : before.asked)
+  const done = {
+    name,
+    seconds: tookSeconds,
+    askedPerSecond: asked / tookSeconds,
+    etcdCpu: cpuSeconds / tookSeconds,
+    ownCpu: (ours.user + ours.system) / 1e6 / tookSeconds,
+    lagMs: lag,
+  }
+  stages.push(done)
+  console.error(
+    `${name}: ${tookSeconds.toFixed(1)} s, etcd asked ${done.askedPerSecond.toFixed(0)}/s, ${(done.etcdCpu * 100).toFixed(0)} % of a processor`,
+  )
+  return { before, after }
 }
-const took = Date.now() - quiet.at
-const changes = CHANGES * 3 // granted, told, freed
-const heardOff = off.reduce((sum, m) => sum + (heard.get(m) ?? 0), 0)
-const heardOn = on.reduce((sum, m) => sum + (heard.get(m) ?? 0), 0)
-console.log(
-  `${changes} endpoint changes on one network in ${(took / 1000).toFixed(1)} s, etcd ${(((cpuOf(etcdPid) - quiet.cpu) * 1000) / changes).toFixed(2)} ms of processor each`,
-)
-console.log(`  a host on the network heard of ${(heardOn / on.length / changes).toFixed(2)} changes per change`)
-console.log(
-  `  the ${off.length} other hosts heard of ${heardOff}, planned ${kernels.slice(perNetwork).reduce((sum, k) => sum + k.plans, 0) - plansBefore} times; ${background() - quiet.background} renewals of leases meanwhile`,
-)
 
-const verifyBegan = Date.now()
-const verdict = await (members[0] as Member).service.verify(60_000)
-const agreeing = verdict.networks.flatMap((n) => n.hosts).filter((h) => h.state === 'agrees').length
-console.log(
-  `verify: ${verdict.ok ? 'all agree' : 'NOT all agree'}, ${agreeing} host views of ${verdict.networks.length} networks in ${seconds(verifyBegan)}`,
-)
+await stage(`${HOSTS} hosts join`, () => cluster.join(HOSTS))
+await stage(`${Math.ceil(HOSTS / PER_NETWORK)} networks are created`, () => cluster.createNetworks())
+const asked = () => cluster.hosts.reduce((sum, host) => sum + host.asked, 0)
+const askedBefore = asked()
+await stage(`${HOSTS * EACH} containers start`, () => cluster.startAll(EACH))
+const perStart = (asked() - askedBefore) / HOSTS / EACH
+await stage('all kernels are as the store says', () => cluster.agreed())
+
+const on = cluster.traffic(cluster.concerned)
+const off = cluster.traffic(cluster.unconcerned)
+const changing = await stage(`${CHANGES} containers of one network are replaced`, () => cluster.replace(CHANGES))
+await cluster.agreed()
+const concerned = difference(on, cluster.traffic(cluster.concerned))
+const unconcerned = difference(off, cluster.traffic(cluster.unconcerned))
+const changes = CHANGES * 3
+
+await stage('verify', async () => {
+  const verdict = await cluster.hosts[0]?.member.service.verify(60_000)
+  if (!verdict?.ok) throw new Error(`verify does not agree: ${JSON.stringify(verdict).slice(0, 2000)}`)
+})
 global.gc?.()
-console.log(`memory: ${megabytes((process.memoryUsage().rss - idleRss) / hosts)} per host here, etcd ${megabytes(rssOf(etcdPid))}`)
+const memory = (process.memoryUsage().rss - idleRss) / HOSTS
+const idle = await stage('idle', () => new Promise((resolve) => setTimeout(resolve, IDLE_MS)))
 
-const idle = { cpu: cpuOf(etcdPid), at: Date.now() }
-await systemClock.sleep(10_000)
-console.log(
-  `idle: etcd uses ${(((cpuOf(etcdPid) - idle.cpu) / ((Date.now() - idle.at) / 1000)) * 100).toFixed(1)} % of a processor for ${hosts} leases and ${hosts} hosts' watches`,
-)
-await inTurns(hosts, 32, (n) => (members[n] as Member).crash())
+const readings = () => cluster.hosts.reduce((sum, host) => sum + host.readings, 0)
+const readBefore = readings()
+server.pause()
+await new Promise((resolve) => setTimeout(resolve, SILENCE_MS))
+server.resume()
+await stage(`etcd answers again after ${SILENCE_MS / 1000} s of silence`, async () => {
+  await cluster.replace(1)
+  await cluster.agreed()
+})
+const readAfterSilence = readings() - readBefore
+
+await server.kill9()
+const isDown = () => cluster.hosts.every((host) => host.member.store.status().state === 'down')
+await cluster.eventually('all hosts notice that etcd has gone', () => (isDown() ? undefined : 'some have not'))
+const each = cluster.hosts.map((host) => host.readings)
+server.start()
+await etcd.ready()
+await stage('etcd is back after kill -9, everybody reads everything again', async () => {
+  const isRead = () => cluster.hosts.every((host, i) => host.readings > (each[i] as number) && host.member.service.membership.isJoined)
+  await cluster.eventually('all hosts have read again', () => (isRead() ? undefined : 'some have not'), STAGE_MS)
+  await cluster.replace(1)
+  await cluster.agreed()
+})
+const endpoints = await cluster.agreed()
+
+const run: SimRun = {
+  at: new Date(began).toISOString().slice(0, 16),
+  hosts: HOSTS,
+  perNetwork: PER_NETWORK,
+  seconds: seconds(began),
+  load: loadavg()[1] ?? 0,
+  stages,
+  perStart,
+  changes,
+  concernedHosts: cluster.concerned.length,
+  concerned,
+  unconcernedHosts: cluster.unconcerned.length,
+  unconcerned,
+  watchMessagesPerChange: (changing.after.watchMessages - changing.before.watchMessages) / changes,
+  etcdMsPerChange: ((changing.after.cpuSeconds - changing.before.cpuSeconds) * 1000) / changes,
+  memoryPerHost: memory,
+  etcd: idle.after,
+  readAfterSilence,
+  endpoints,
+  complaints,
+  filesHere: readdirSync('/proc/self/fd').length,
+  kernel: readFileSync('/proc/sys/kernel/osrelease', 'utf8').trim(),
+}
+console.log(addRun(run))
+await cluster.crash()
 await etcd.close()
-process.exit(verdict.ok && heardOff === 0 ? 0 : 1)
+process.exit(unconcerned.events === 0 && unconcerned.bytes === 0 && unconcerned.steps === 0 && readAfterSilence === 0 ? 0 : 1)
