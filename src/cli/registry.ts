@@ -94,6 +94,12 @@ const CLUSTER: Readonly<Record<string, Verb>> = {
   ),
 }
 
+const IPAM: Readonly<Record<string, Verb>> = {
+  ls: verb("List the cluster's pools of the IPAM driver causeway, or who holds the addresses of one", () =>
+    import('./verbs/ipam.ts').then((m) => m.ls),
+  ),
+}
+
 const NETNS: Readonly<Record<string, Verb>> = {
   exec: verb("Run a program of this machine inside a container's or network's namespace", () =>
     import('./verbs/netns.ts').then((m) => m.exec),
@@ -128,6 +134,7 @@ const GROUPS: Readonly<Record<string, Group>> = {
   cni: { summary: 'Causeway as a CNI plugin', commands: CNI },
   container: { summary: 'Manage containers', commands: CONTAINER },
   image: { summary: 'Manage images', commands: IMAGE },
+  ipam: { summary: 'Addresses that the hosts of a cluster share', commands: IPAM },
   netns: { summary: 'Look into network namespaces', commands: NETNS },
   network: { summary: 'Manage networks', commands: NETWORK },
   plugin: { summary: 'Be a plugin of Docker Engines', commands: PLUGIN },
@@ -163,6 +170,7 @@ const SYNONYMS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   volume: { list: 'ls', remove: 'rm' },
   netns: { list: 'ls' },
   cluster: { list: 'ls' },
+  ipam: { list: 'ls' },
 }
 
 /** Finds the verb at the start of `words`. */

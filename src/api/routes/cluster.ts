@@ -12,6 +12,8 @@ export interface ClusterFace {
   inspectHost(ref: string): Promise<unknown>
   evict(ref: string, force: boolean): Promise<unknown>
   verify(timeoutMs?: number, everyEntry?: boolean): Promise<unknown>
+  /** Of the IPAM driver `causeway`. */
+  readonly pools: { list(): Promise<unknown> }
 }
 
 /** `face` gives undefined while this engine is no member of a cluster. */
@@ -27,6 +29,7 @@ export function clusterRoutes(face: () => ClusterFace | undefined): Extension[] 
   }
   return [
     { method: 'GET', path: BASE, handler: () => cluster().summary() },
+    { method: 'GET', path: `${BASE}/pools`, handler: () => cluster().pools.list() },
     { method: 'GET', path: `${BASE}/hosts/:id`, handler: ({ id = '' }) => cluster().inspectHost(id) },
     {
       method: 'POST',

@@ -24,7 +24,7 @@ interface Summary {
   readonly self: string
   readonly joined: boolean
   readonly hosts: readonly Host[]
-  readonly conflicts: readonly { readonly name: string; readonly why: string }[]
+  readonly conflicts: readonly { readonly name: string; readonly why: string; readonly outcome: string }[]
 }
 
 interface HostDetail extends Host {
@@ -37,6 +37,7 @@ interface HostDetail extends Host {
     readonly ipv6: string
     readonly mac: string
   }[]
+  readonly addresses: readonly { readonly subnet: string; readonly ip: string; readonly name: string; readonly network: string }[]
   readonly kernel: readonly {
     readonly network: string
     readonly entries: number
@@ -123,7 +124,8 @@ export const ls = defineCommand({
     const rows = hosts.map((h) => [`${h.name}${h.id === self ? ' *' : ''}`, h.id.slice(0, 12), addressOf(h), h.state, h.version])
     printStates(context, ['HOST', 'ID', 'ADDRESS', 'STATE', 'VERSION'], rows, 3)
     if (store.state !== 'up') context.print(`store ${store.url} is ${store.state}${store.error === '' ? '' : `: ${store.error}`}`)
-    for (const { name, why } of summary.conflicts) context.print(`conflict: ${name}: ${why}`)
+    for (const { name, why, outcome } of summary.conflicts)
+      context.print(`conflict: ${name}: ${why}${outcome === '' ? '' : `; ${outcome}`}`)
     return 0
   },
 })
@@ -157,6 +159,10 @@ export const inspect = defineCommand({
           ])
           for (const line of formatTable(['NETWORK', 'CONTAINER', 'ADDRESS', 'MAC', 'ENDPOINT'], rows).trimEnd().split('\n'))
             context.print(`  ${line}`)
+        }
+        if (host.addresses.length > 0) {
+          const rows = host.addresses.map(({ subnet, ip, name, network }) => [subnet, ip, name || '-', network])
+          for (const line of formatTable(['POOL', 'ADDRESS', 'HOLDER', 'NETWORK'], rows).trimEnd().split('\n')) context.print(`  ${line}`)
         }
         if (host.kernel.length === 0) continue
         const states = host.kernel.map((k) => [
@@ -273,10 +279,11 @@ export const evict = defineCommand({
     if (!options.force && !(await confirm(context, `Free all addresses and names of ${args.join(', ')}?`))) return 1
     return each(context, args, async (ref) => {
       const path = `/cluster/hosts/${encodeURIComponent(ref)}/evict`
-      const { host, endpoints } = await context.client.own.post<{ host: string; endpoints: number }>(path, {
+      const { host, endpoints, addresses } = await context.client.own.post<{ host: string; endpoints: number; addresses: number }>(path, {
         force: options.force ? '1' : undefined,
       })
-      return `${host}: ${endpoints} endpoint${endpoints === 1 ? '' : 's'} freed`
+      const pooled = addresses === 0 ? '' : `, ${addresses} address${addresses === 1 ? '' : 'es'} of pools`
+      return `${host}: ${endpoints} endpoint${endpoints === 1 ? '' : 's'}${pooled} freed`
     })
   },
 })
