@@ -90,6 +90,7 @@ export class Overlay {
       }
       if (isEncrypted(facts)) await this.#encrypted.join()
       this.#tellPeers(networkId)
+      await this.#dropHolders(facts)
       await this.sandboxes.ensure(facts, this.#endpoints(networkId))
       return {
         place: this.sandboxes.pathOf(networkId),
@@ -250,6 +251,18 @@ export class Overlay {
         .catch((error) => this.#failed(networkId, error))
     } catch (error) {
       this.#failed(networkId, error)
+    }
+  }
+
+  /**
+   * A network that the cluster has removed (this host was evicted, its containers may run on) must not stay in the tunnels of the one that
+   * has its VXLAN id now.
+   */
+  async #dropHolders(facts: OverlayFacts): Promise<void> {
+    for (const id of this.sandboxes.holdersOf(facts)) {
+      if (this.#o.view.network(id) !== undefined) continue
+      this.#o.log.info('an overlay network that was removed gives way to another one', { network: id, to: facts.networkId })
+      await this.sandboxes.drop(id)
     }
   }
 

@@ -101,7 +101,21 @@ export class OverlaySandboxes {
    */
   async ensure(facts: OverlayFacts, endpoints: readonly OverlayEndpoint[]): Promise<readonly Finding[]> {
     await this.#leaving.get(this.pathOf(facts.networkId))
-    return this.reconcile(facts, endpoints)
+    try {
+      return this.reconcile(facts, endpoints)
+    } catch (error) {
+      // the id of a network that has just left is free when its tunnel has gone
+      if (!(error instanceof NetError && error.detail.errno === 'EEXIST') || this.#leaving.size === 0) throw error
+      await Promise.all(this.#leaving.values())
+      return this.reconcile(facts, endpoints)
+    }
+  }
+
+  /** Other networks whose namespaces here have a VXLAN id of this one. */
+  holdersOf(facts: OverlayFacts): string[] {
+    const wanted = new Set(facts.segments.map(({ vni }) => vni))
+    const holds = ({ facts: other }: Sandbox) => other.port === facts.port && other.segments.some(({ vni }) => wanted.has(vni))
+    return [...this.#open].flatMap(([id, sandbox]) => (id !== facts.networkId && holds(sandbox) ? [id] : []))
   }
 
   /** Looks at a network's namespace and repairs it, as after a notice of the kernel. */
