@@ -44,6 +44,9 @@ export interface Conflict {
   readonly endpointId: string
   readonly networkId: string
   readonly name: string
+  readonly isNameTaken?: boolean
+  /** Of the endpoint's addresses those that somebody else has; absent: all. */
+  readonly addresses?: readonly Ip[]
   readonly why: string
 }
 
@@ -213,6 +216,7 @@ export class EndpointClaims {
     if (freed !== undefined && mirror.endpointTable.get(networkId, endpointId) !== undefined)
       await mirror.endpointTable.arrived.of(freed, undefined, this.#o.clock.after)
     claims.remove(endpointId)
+    if (freed === undefined) mirror.endpointTable.forget(networkId, endpointId)
   }
 
   async #free(networkId: string, endpointId: string): Promise<string | undefined> {
@@ -248,20 +252,19 @@ export class EndpointClaims {
       const decoded = there === undefined ? undefined : decodeEndpoint(there.value, endpoint.networkId, endpoint.id)
       if (decoded?.ok && decoded.value.hostId === mine.hostId) return undefined
       const taken = [keys.name, ...keys.addresses].filter((key) => result.current.get(key) !== undefined)
+      const conflict = {
+        endpointId: endpoint.id,
+        networkId: endpoint.networkId,
+        name: endpoint.name,
+        isNameTaken: taken.includes(keys.name),
+        addresses: addressesOf(endpoint).filter((ip) => taken.includes(CLUSTER_KEY.address(endpoint.networkId, ip))),
+      }
       if (taken.length > 0)
         return {
-          endpointId: endpoint.id,
-          networkId: endpoint.networkId,
-          name: endpoint.name,
+          ...conflict,
           why: `${taken.map((key) => decodeURIComponent(key.slice(key.lastIndexOf('/') + 1))).join(' and ')} of network ${known.value.name} belongs to another container now`,
         }
-      if (there !== undefined)
-        return {
-          endpointId: endpoint.id,
-          networkId: endpoint.networkId,
-          name: endpoint.name,
-          why: 'its key in the store holds something else',
-        }
+      if (there !== undefined) return { ...conflict, why: 'its key in the store holds something else' }
       const networkKey = CLUSTER_KEY.network(endpoint.networkId)
       if (result.current.get(networkKey)?.version !== known.version)
         await this.#o.mirror.networkTable.arrived.past(networkKey, known.version, this.#o.clock.after)

@@ -149,6 +149,15 @@ export class EndpointTable {
     return this.#followed.get(networkId)?.addresses.has(ip) ?? false
   }
 
+  /** An endpoint that the store does not have, and that its host does not hold any more. */
+  forget(networkId: string, endpointId: string): void {
+    const followed = this.#followed.get(networkId)
+    const known = followed?.endpoints.get(endpointId)
+    if (followed === undefined || known === undefined || known.version !== undefined) return
+    this.#delete(followed, endpointId)
+    this.#o.onChange(networkId, endpointId)
+  }
+
   #stop(followed: Followed): void {
     followed.watch?.close()
     followed.stopGrace?.()
@@ -200,10 +209,13 @@ export class EndpointTable {
     else {
       const id = event.key.slice(CLUSTER_KEY.endpoints(followed.networkId).length)
       const known = followed.endpoints.get(id)
-      if (known !== undefined) {
+      // what lives here keeps its address until it is known whether it can be claimed again: nothing else here may take it
+      if (known !== undefined && this.#o.isHeld(id)) {
+        followed.endpoints.set(id, { endpoint: known.endpoint })
+        this.#o.onLost(followed.networkId)
+      } else if (known !== undefined) {
         this.#delete(followed, id)
         this.#o.onChange(followed.networkId, id)
-        if (this.#o.isHeld(id)) this.#o.onLost(followed.networkId)
       }
       this.#o.bad.forget(event.key)
     }

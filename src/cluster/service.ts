@@ -14,6 +14,7 @@ import type { Network } from '../model/network.ts'
 import type { Store } from '../store/types.ts'
 import { ClusterAuthority } from './authority.ts'
 import { Claims } from './claims.ts'
+import { Conflicts, type SettledConflict } from './conflicts.ts'
 import { decodeEndpoint } from './decode.ts'
 import { type Conflict, EndpointClaims } from './endpoint-claims.ts'
 import { type Evicted, evictHost, findHost } from './evict.ts'
@@ -63,8 +64,11 @@ export interface ClusterOptions {
   readonly inUse?: () => readonly Cidr[]
   readonly names: NamePort
   readonly onEvent: (event: RemoteEvent) => void
-  /** A container of this host lost its name or address to another one while this host was evicted. */
-  readonly onConflict?: (conflict: Conflict) => void
+  /**
+   * A container of this host lost its name or address to another one while this host was evicted. It must leave that place; what becomes of
+   * it is shown in `cluster ls`.
+   */
+  readonly onConflict?: (conflict: Conflict) => Promise<string>
   /** What the kernel holds; what it should hold when absent. May be set later, before anybody verifies. */
   readonly readKernel?: ReadKernelEntries
   /** Brings what the kernel holds of a network in line with the view, soon. */
@@ -101,7 +105,7 @@ export interface ClusterSummary {
     readonly name: string
     readonly subnets: readonly { readonly subnet: string; readonly vni: number }[]
   }[]
-  readonly conflicts: readonly Conflict[]
+  readonly conflicts: readonly SettledConflict[]
   readonly operations: StoreCounters
 }
 
@@ -118,13 +122,14 @@ export class ClusterService {
   readonly #networks: NetworkClaims
   readonly #publisher: KernelPublisher
   readonly #verifier: Verifier
-  readonly #conflicts = new Map<string, Conflict>()
+  readonly #conflicts: Conflicts
   #hooks: EngineHooks | undefined
 
   constructor(options: ClusterOptions) {
     const { store, cache, clock, rng, log, hostId, advertise } = options
     this.#o = options
     this.#claims = new Claims(cache)
+    this.#conflicts = new Conflicts(log, options.onConflict)
     this.#mirror = new Mirror({
       store,
       cache,
@@ -166,7 +171,7 @@ export class ClusterService {
       ...{ cache, mirror, membership, clock, rng, log },
       space: options.space ?? NO_SPACE,
       inUse: options.inUse ?? (() => []),
-      onConflict: (conflict) => this.#conflict(conflict),
+      onConflict: (conflict) => this.#conflicts.note(conflict),
     })
     this.#networks = new NetworkClaims({ store, mirror, membership, clock, rng, log })
     const networks = this.#networks
@@ -190,7 +195,7 @@ export class ClusterService {
       clock,
       rng,
       log,
-      onConflict: (conflict) => this.#conflict(conflict),
+      onConflict: (conflict) => this.#conflicts.note(conflict),
     })
     const { surveyPaths } = options
     const survey = surveyPaths === undefined ? undefined : new PathVerifier({ store, mirror, membership, clock, log, survey: surveyPaths })
@@ -278,7 +283,7 @@ export class ClusterService {
         .networks()
         .map(({ id, name, subnets }) => ({ id, name, subnets: subnets.map(({ subnet, vni }) => ({ subnet, vni })) }))
         .toSorted((a, b) => (a.name < b.name ? -1 : 1)),
-      conflicts: [...this.#conflicts.values()],
+      conflicts: this.#conflicts.list(),
       operations: this.#o.store.counters(),
     }
   }
@@ -352,12 +357,6 @@ export class ClusterService {
     const network = this.#mirror.network(networkId)
     if (network?.network !== undefined) this.#hooks.adopt(network.network)
     else if (network === undefined) this.#hooks.abandon(networkId)
-  }
-
-  #conflict(conflict: Conflict): void {
-    this.#o.log.error('a container of this host cannot keep its place on a cluster network: reconnect it to get a new one', conflict)
-    this.#conflicts.set(conflict.endpointId, conflict)
-    this.#o.onConflict?.(conflict)
   }
 
   #readKernel(networkId: string): ReturnType<ReadKernelEntries> {

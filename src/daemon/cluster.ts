@@ -2,6 +2,7 @@
 import { hostname } from 'node:os'
 import { parseIp, splitPrefix } from '../base/address.ts'
 import type { Clock, Logger, Rng } from '../base/ports.ts'
+import type { Conflict } from '../cluster/endpoint-claims.ts'
 import type { Advertise } from '../cluster/membership.ts'
 import { Overlay } from '../cluster/overlay/overlay.ts'
 import { underlayMtu } from '../cluster/overlay/underlay.ts'
@@ -53,6 +54,8 @@ export function openCluster(parts: {
   readonly hostUse: () => HostSubnets
   readonly space: AddressSpace
   readonly onEvent: (event: RemoteEvent) => void
+  /** See `ClusterOptions.onConflict`. */
+  readonly onConflict: (conflict: Conflict) => Promise<string>
 }): Cluster | undefined {
   const { flags, rtnl, clock, rng, log } = parts
   checkClusterFlags(flags)
@@ -86,6 +89,7 @@ export function openCluster(parts: {
     },
     names: parts.dns,
     onEvent: parts.onEvent,
+    onConflict: parts.onConflict,
     readKernel: (networkId) => late.overlay?.kernelEntries(networkId) ?? [],
     repairKernel: (networkId) => late.overlay?.repair(networkId),
   })

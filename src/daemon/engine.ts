@@ -53,6 +53,7 @@ import { KernelForCni } from './cni-kernel.ts'
 import type { DaemonConfig } from './config.ts'
 import { crashPoint } from './crash-point.ts'
 import { chooseDefaultBridge } from './default-bridge.ts'
+import { displacer } from './displaced.ts'
 import { openLan } from './lan.ts'
 import { combine } from './outside.ts'
 import { collectWhenQuiet } from './quiet-memory.ts'
@@ -215,7 +216,7 @@ async function build(
     hostUse,
     space: ipam,
     onEvent: (event) => publishNetworkEvent(event, { host: event.host }),
-    onConflict: displacer({ controller: () => controller, containers: () => late.containers, log }),
+    onConflict: displacer({ controller: () => controller, containers: () => late.containers, clock, log }),
   })
   done.push(() => cluster?.close(false))
   const sdn = openSdn({ store, rtnl, clock, rng, log, hostId, env: process.env })

@@ -126,7 +126,7 @@ test('a host that died is down, keeps what it has, and is evicted', { skip }, as
   const held = await engine(3).api('DELETE', '/networks/net1')
   assert.match(held.json.message, /which is down: `causeway cluster evict /)
   const evicted = await engine(1).api('POST', `/causeway/v1/cluster/hosts/${self}/evict`)
-  assert.deepEqual([evicted.status, evicted.json.endpoints], [200, 1])
+  assert.deepEqual([evicted.status, evicted.json.endpoints], [200, 1], evicted.text)
   await engine(1).run('lost', { networks: ['net1'] })
   await engine(2).start()
   const status = async () =>

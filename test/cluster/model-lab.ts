@@ -97,7 +97,7 @@ export function startMember(options: MemberOptions): Member {
       removeEndpoint: (networkId, endpointId) => void names.delete(`${networkId}/${endpointId}`),
     },
     onEvent: (event) => void events.push(event),
-    onConflict: (conflict) => void conflicts.push(conflict),
+    onConflict: async (conflict) => `conflict ${conflicts.push(conflict)}`,
   })
   service.start()
   const { authority } = service
