@@ -41,4 +41,6 @@ export interface ContainerDeps {
   /** The OCI runtimes; what is installed when not given. */
   readonly runtimes?: Runtimes
   readonly interfaceCounters?: InterfaceCounters
+  /** Resolves when the host lets the networks' traffic through; asked between a container's network and its process. Bounded. */
+  readonly hostReady?: () => Promise<void>
 }

@@ -152,6 +152,7 @@ export class Lifecycle {
     if (entry.hub.clientCount > 0) entry.hub.connect(`${paths.bundle}/attach`)
     const size = hostConfig['ConsoleSize']
     if (config.Tty && Array.isArray(size) && size[0] > 0) writeWindowSize(paths.bundle, Number(size[0]), Number(size[1]))
+    await deps.hostReady?.()
     await monitor.release(record.id, paths)
     return {
       pid: started.pid,

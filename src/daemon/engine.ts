@@ -32,6 +32,7 @@ import { vethRows } from '../insight/veth.ts'
 import { AddressSpace } from '../ipam/address-space.ts'
 import { type HostSubnets, hostSubnets, subnetConflicts } from '../ipam/host-subnets.ts'
 import { Conntrack } from '../kernel/conntrack.ts'
+import { openFirewalld } from '../kernel/firewalld.ts'
 import { ForeignFirewall } from '../kernel/foreign-firewall.ts'
 import { holdNat, type NatAnchor } from '../kernel/nat-anchor.ts'
 import { Nft } from '../kernel/nft.ts'
@@ -239,6 +240,9 @@ async function build(
   controller.start()
 
   controller.onEvent((event) => publishNetworkEvent(event))
+  const firewalld = openFirewalld({ clock, log, bridges: () => controller.forwarding.bridgeNames() })
+  done.push(() => firewalld.close())
+  controller.onEvent(() => void firewalld.settle())
   const layers = new LayerStore(config.dataRoot)
   const allContainers = () => late.containers?.list() ?? []
   const images: Images = new Images({
@@ -294,6 +298,7 @@ async function build(
     reactor,
     runtimes,
     interfaceCounters: (id) => interfaceCounters(controller, id),
+    hostReady: () => firewalld.settle(),
   })
   late.containers = containers
 
@@ -310,9 +315,13 @@ async function build(
     repairs.push(event)
     if (repairs.length > 256) repairs.shift()
   })
-  const foreign = new ForeignFirewall({ log })
-  foreign.ensureAccept()
-  const guardian = new Guardian({ controller, clock, log, pid: process.pid, onForeignRules: () => foreign.ensureAccept() })
+  const foreign = new ForeignFirewall({ log, firewalld })
+  const meetOthers = () => {
+    foreign.ensureAccept()
+    void firewalld.settle()
+  }
+  meetOthers()
+  const guardian = new Guardian({ controller, clock, log, pid: process.pid, onForeignRules: meetOthers })
   guardian.start(reactor)
   const anchor = tryHoldNat(log)
   const followResolver = () => {
@@ -346,7 +355,14 @@ async function build(
     debugState: () => ({ store: dump(store), repairs: repairs.slice() }),
     extensions: [...clusterRoutes(() => cluster?.service), ...wireRoutes(lan.wires)],
   })
-  const cni = new Cni({ controller, kernel: new KernelForCni(rtnl), clock, log, lingerMs: mode.once ? 0 : CNI_LINGER_MS, resolves: !mode.once })
+  const cni = new Cni({
+    controller,
+    kernel: new KernelForCni(rtnl),
+    clock,
+    log,
+    lingerMs: mode.once ? 0 : CNI_LINGER_MS,
+    resolves: !mode.once,
+  })
   return {
     api,
     cni,
@@ -364,6 +380,7 @@ async function build(
         await controller.removeEverything()
         await lan.wires.unplugAll()
         foreign.removeAccept()
+        await firewalld.remove()
       } else log.info('containers go on; `causeway up` takes them up again', { sandboxes: controller.registry.all().length })
       await controller.close()
       await cluster?.close(idle)
@@ -371,6 +388,7 @@ async function build(
       sdn.close()
       await dns.close()
       await reactor.close()
+      firewalld.close()
       anchor?.close()
       nft.close()
       conntrack.close()

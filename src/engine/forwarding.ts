@@ -72,6 +72,11 @@ export class Forwarding {
     this.#bridges.delete(bridge)
   }
 
+  /** Bridges of ours through which packets are forwarded. */
+  bridgeNames(): readonly string[] {
+    return [...this.#bridges.keys()]
+  }
+
   #open(bridge: string, family: Family): void {
     if (this.isGlobal(family) && !this.#isOwnSwitch(family)) {
       if (!this.#families.has(family)) this.#forget(family)

@@ -29,6 +29,14 @@ export interface ForeignFinding {
   readonly effect: string
 }
 
+/** What is known of firewalld, see `firewalld.ts`. */
+export interface Firewalld {
+  readonly passes: boolean
+  readonly bridges: readonly string[]
+}
+
+const FIREWALLD = 'firewalld'
+
 interface FilterTable {
   readonly kind: IptablesKind
   /** Policy of FORWARD, '' when there is no such chain. */
@@ -67,10 +75,12 @@ export function positionFor(table: FilterTable, chain: string): number {
 export class ForeignFirewall {
   readonly #log: Logger
   readonly #ns: Netns | undefined
+  readonly #firewalld: Firewalld | undefined
 
   /** `ns` names another namespace than this process's own for looking at nftables; the iptables programs always run in our own. */
-  constructor(options: { readonly log: Logger; readonly ns?: Netns }) {
+  constructor(options: { readonly log: Logger; readonly ns?: Netns; readonly firewalld?: Firewalld }) {
     this.#log = options.log
+    this.#firewalld = options.firewalld
     this.#ns = options.ns
   }
 
@@ -94,8 +104,10 @@ export class ForeignFirewall {
         }
       }
     }
+    // firewalld is told about our bridges elsewhere, and that is where failures are logged
     for (const finding of this.describe())
-      if (finding.effect.startsWith('drops')) this.#log.warn('another firewall drops our forwarded traffic', { ...finding })
+      if (finding.effect.startsWith('drops') && (finding.name !== FIREWALLD || this.#firewalld === undefined))
+        this.#log.warn('another firewall drops our forwarded traffic', { ...finding })
     return done
   }
 
@@ -133,7 +145,7 @@ export class ForeignFirewall {
     let library: Libnftables | undefined
     try {
       library = Libnftables.open(this.#ns)
-      return nftFindings(library.runJson('list chains'))
+      return nftFindings(library.runJson('list chains'), this.#firewalld)
     } catch (error) {
       if (!hasCode(error, 'unavailable')) this.#log.warn('cannot look at nftables chains', { error: messageOf(error) })
       return []
@@ -176,7 +188,8 @@ interface NftChainJson {
 }
 
 /** Base chains of others at the forward hook that may drop. iptables-nft's own tables are read through iptables. Pure. */
-export function nftFindings(json: unknown): ForeignFinding[] {
+export function nftFindings(json: unknown, firewalld?: Firewalld): ForeignFinding[] {
+  const bridges = firewalld?.bridges.length ? firewalld.bridges : ['<bridge>']
   const objects = (json as { nftables?: readonly NftChainJson[] } | undefined)?.nftables ?? []
   const out: ForeignFinding[] = []
   for (const { chain } of objects) {
@@ -184,10 +197,11 @@ export function nftFindings(json: unknown): ForeignFinding[] {
     const found = `nftables chain ${chain.family} ${chain.table} ${chain.name}`
     if (chain.table === 'firewalld')
       out.push({
-        name: 'firewalld',
+        name: FIREWALLD,
         found,
-        effect:
-          'drops forwarded traffic of interfaces without a zone; to let ours pass: firewall-cmd --permanent --zone=trusted --add-interface=<bridge>',
+        effect: firewalld?.passes
+          ? 'has our bridges in a zone of their own, causeway'
+          : `drops forwarded traffic of interfaces without a zone; to let ours pass: firewall-cmd --zone=trusted ${bridges.map((name) => `--add-interface=${name}`).join(' ')}`,
       })
     else if (chain.policy === 'drop' && !(chain.table === 'filter' && chain.name === 'FORWARD'))
       out.push({
