@@ -53,6 +53,8 @@ export class DnsService {
   #tokens = 0
   #deaths = 0
   #isClosed = false
+  /** The thread has ended and the doorbell is closed. */
+  #isEnded = false
 
   /** Starts the DNS thread; resolves when it answers. Throws when it cannot run. */
   static async start(options: DnsServiceOptions = {}): Promise<DnsService> {
@@ -61,6 +63,7 @@ export class DnsService {
       await service.#startThread()
     } catch (error) {
       service.#isClosed = true
+      service.#isEnded = true
       service.#doorbell.close()
       throw error
     }
@@ -198,6 +201,7 @@ export class DnsService {
     this.#post({ op: 'close' })
     this.#isClosed = true
     await this.#exited
+    this.#isEnded = true
     this.#doorbell.close()
   }
 
@@ -212,10 +216,11 @@ export class DnsService {
     Atomics.add(this.#posted, 0, 1)
     if (this.#isRinging) return
     this.#isRinging = true
-    // waking the other thread costs more than the message: one ring for all that one change has to say, before anybody hears of the change
-    queueMicrotask(() => {
+    // waking the other thread costs more than the message: one ring for all that one change has to say, after whoever asked for it has his
+    // answer. A question that comes before it is answered as if it had rung: the thread looks at the counter first.
+    setImmediate(() => {
       this.#isRinging = false
-      this.#doorbell.ring()
+      if (!this.#isEnded) this.#doorbell.ring()
     })
   }
 }
