@@ -6,6 +6,7 @@ isolate()
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { after, before, test } from 'node:test'
+import type { OverlayFacts } from '../../src/drivers/overlay/wanted.ts'
 import { initNetns } from '../../src/sys/netns.ts'
 import { Reactor } from '../../src/sys/reactor.ts'
 import { buildLabNet, type LabNet } from '../../testkit/lab-net.ts'
@@ -257,6 +258,22 @@ test('the last member takes the namespace along, its VXLAN id is free at once', 
   assert.equal((await lab.inside(1, 'true')).code, 1)
   c2 = await lab.add(1, '10.0.0.3')
   assert.ok(await pings(c1, c2.ip))
+})
+
+test('the id of a network that is just leaving is had by the next one', async () => {
+  const sandboxes = lab.sandboxes[2] as Members['sandboxes'][number]
+  const [old, next] = ['a', 'b'].map((digit) => ({ ...lab.facts(2), networkId: digit.repeat(64) })) as [OverlayFacts, OverlayFacts]
+  await sandboxes.ensure(old, [])
+  assert.deepEqual(sandboxes.holdersOf(next), [old.networkId])
+  assert.deepEqual(sandboxes.holdersOf(old), [], 'not itself')
+  const leaving = sandboxes.drop(old.networkId)
+  await sandboxes.ensure(next, [])
+  assert.match(
+    (await exec(['nsenter', `--net=${sandboxes.pathOf(next.networkId)}`, 'ip', '-d', 'link', 'show', 'vxlan0'])).out,
+    /vxlan id 256 /,
+  )
+  await leaving
+  await sandboxes.drop(next.networkId)
 })
 
 test('a VXLAN id that somebody else uses on this host is named', async () => {
