@@ -148,6 +148,63 @@ async function tailFile(path: string, count: number, wants: (line: LogLine) => b
   return found
 }
 
+/** Picks the lines that a client asked for, and writes them as the client sees them. */
+class LinePrinter {
+  readonly #options: LogOptions
+  /** The line before was a part: no stamp belongs before the next. */
+  readonly #middle = { stdout: false, stderr: false }
+  #rest: Buffer = Buffer.alloc(0)
+  /** A follower's last line has come: nothing later is wanted. */
+  isOver = false
+
+  constructor(options: LogOptions) {
+    this.#options = options
+  }
+
+  wants(line: LogLine): boolean {
+    return line.stream === 'stdout' ? this.#options.stdout : this.#options.stderr
+  }
+
+  /** Another file begins: what is left of the last one is no whole line. */
+  startFile(): void {
+    this.#rest = Buffer.alloc(0)
+  }
+
+  /** The wanted lines that end in `bytes`. */
+  *print(bytes: Buffer): Generator<LogChunk> {
+    const data = Buffer.concat([this.#rest, bytes])
+    let from = 0
+    for (let to = data.indexOf(NEWLINE); to >= 0 && !this.isOver; to = data.indexOf(NEWLINE, from)) {
+      const line = parseLogLine(data.subarray(from, to))
+      from = to + 1
+      if (line !== undefined && this.wants(line) && this.#isInTime(line)) yield this.#chunk(line)
+    }
+    this.#rest = Buffer.from(data.subarray(from))
+  }
+
+  #isInTime(line: LogLine): boolean {
+    const { since, until, follow } = this.#options
+    if (since === undefined && until === undefined) return true
+    const seconds = secondsOf(line.time)
+    const isLate = until !== undefined && seconds > until
+    if (isLate && follow) this.isOver = true
+    return !isLate && (since === undefined || seconds >= since)
+  }
+
+  #chunk(line: LogLine): LogChunk {
+    const { timestamps, details = '' } = this.#options
+    const stamp = this.#middle[line.stream] ? '' : `${timestamps ? `${utcStamp(line.time)} ` : ''}${details}`
+    this.#middle[line.stream] = !line.isEnd
+    return { stream: line.stream, data: Buffer.concat([Buffer.from(stamp), line.text, Buffer.from(line.isEnd ? '\n' : '')]) }
+  }
+}
+
+/** Part of a log as a client gets it. */
+interface LogChunk {
+  readonly stream: 'stdout' | 'stderr'
+  readonly data: Buffer
+}
+
 /** Yields the log as chunks for a client; with `follow` until the container ends or the signal aborts. A missing log is empty. */
 export async function* readLog(
   path: string,
@@ -156,62 +213,40 @@ export async function* readLog(
   signal: AbortSignal,
   /** Not beyond this place: what comes later reaches the client another way. */
   end?: LogPosition,
-): AsyncGenerator<{ stream: 'stdout' | 'stderr'; data: Buffer }> {
-  const wants = (line: LogLine) => (line.stream === 'stdout' ? options.stdout : options.stderr)
+): AsyncGenerator<LogChunk> {
+  const printer = new LinePrinter(options)
   const changes = options.follow ? new ChangeFlag(path, signal, following.stopped) : undefined
-  const middle = { stdout: false, stderr: false }
   const buffer = Buffer.alloc(CHUNK_BYTES)
-  let rest: Buffer = Buffer.alloc(0)
   let reading: Reading | undefined
-  let drained = false
+  let isDrained = false
   try {
     const isTail = options.tail !== undefined && options.tail >= 0
-    reading = isTail ? await tailFile(path, options.tail ?? 0, wants) : await oldestFile(path)
-    for (;;) {
-      if (signal.aborted || end?.inode === 0) return
+    reading = isTail ? await tailFile(path, options.tail ?? 0, (line) => printer.wants(line)) : await oldestFile(path)
+    while (!signal.aborted && !printer.isOver && end?.inode !== 0) {
       const wasLive = options.follow && following.isLive()
       changes?.reset()
       const room = reading !== undefined && reading.inode === end?.inode ? end.offset - reading.position : buffer.length
       if (room <= 0) return
       const bytesRead = reading === undefined ? 0 : await readMore(reading, buffer, Math.min(room, buffer.length))
       if (bytesRead > 0) {
-        drained = false
-        const data: Buffer = Buffer.concat([rest, buffer.subarray(0, bytesRead)])
-        let from = 0
-        for (let to = data.indexOf(NEWLINE); to >= 0; to = data.indexOf(NEWLINE, from)) {
-          const line = parseLogLine(data.subarray(from, to))
-          from = to + 1
-          if (line === undefined || !wants(line)) continue
-          const seconds = options.since === undefined && options.until === undefined ? 0 : secondsOf(line.time)
-          if (options.since !== undefined && seconds < options.since) continue
-          if (options.until !== undefined && seconds > options.until) {
-            if (options.follow) return
-            continue
-          }
-          const isStart = !middle[line.stream]
-          const stamp = isStart ? `${options.timestamps ? `${utcStamp(line.time)} ` : ''}${options.details ?? ''}` : ''
-          middle[line.stream] = !line.isEnd
-          yield { stream: line.stream, data: Buffer.concat([Buffer.from(stamp), line.text, Buffer.from(line.isEnd ? '\n' : '')]) }
-        }
-        rest = Buffer.from(data.subarray(from))
+        isDrained = false
+        yield* printer.print(buffer.subarray(0, bytesRead))
         continue
       }
       const next: Reading | undefined = reading === undefined ? await oldestFile(path) : await nextFile(path, reading.inode)
-      if (next !== undefined) {
+      if (next === undefined) {
+        if (!wasLive) return
+        await changes?.wait()
+      } else if (reading !== undefined && !isDrained) {
         // a file that has a successor is complete; it may have grown since we read its end
-        if (reading !== undefined && !drained) {
-          drained = true
-          await next.file.close()
-          continue
-        }
+        isDrained = true
+        await next.file.close()
+      } else {
         await reading?.file.close()
         reading = next
-        drained = false
-        rest = Buffer.alloc(0)
-        continue
+        isDrained = false
+        printer.startFile()
       }
-      if (!wasLive) return
-      await changes?.wait()
     }
   } finally {
     changes?.close()

@@ -32,30 +32,44 @@ export interface LinkPlan {
 /** An observation in which nothing exists. */
 export const nothingObserved: Observed = { link: () => undefined, nameOf: () => undefined, addressesOf: () => [] }
 
-/** Plans the host side of one wanted link. */
+/** Plans the host side of one wanted link; adds to `plan` when one is given. */
 export function planLink(want: WantedLink, have: Observed, plan: LinkPlan = { steps: [], findings: [], created: [] }): LinkPlan {
   const { spec } = want
   const link = have.link(spec.name)
   if (link !== undefined && want.madeWhenMissing && !isOurs(link)) return plan
   if (link === undefined || (link.kind !== spec.kind && !want.adopted)) {
-    if (link !== undefined) {
-      plan.findings.push({ subject: spec.name, wrong: `is a ${link.kind || 'physical'} link, not a ${spec.kind}` })
-      plan.steps.push({ op: 'link.delete', dev: spec.name })
-    } else plan.findings.push({ subject: spec.name, wrong: 'link is missing' })
-    const { up, ...rest } = spec
-    plan.steps.push({ op: 'link.add', link: rest as typeof spec })
-    plan.created.push(spec.name)
-    for (const addr of want.addresses) plan.steps.push({ op: 'addr.replace', addr })
-    // up comes last: addresses are announced when a link comes up, and a port must be isolated before it forwards
-    if (up) plan.steps.push({ op: 'link.set', dev: spec.name, set: { up: true } })
-    for (const route of want.routes ?? []) plan.steps.push({ op: 'route.replace', route })
-    for (const neigh of want.neighbours ?? []) plan.steps.push({ op: 'neigh.replace', neigh })
+    planCreation(want, link, plan)
     return plan
   }
+  const differs = (wrong: string) => plan.findings.push({ subject: spec.name, wrong })
+  planSettings(want, link, have, plan, differs)
+  planAddresses(want, have, plan, differs)
+  if (link.up) planConnectedRoutes(want, have, plan, differs)
+  planRoutes(want, have, plan, differs)
+  planNeighbours(want, have, plan, differs)
+  return plan
+}
+
+/** The link is not there, or a link of another kind has its name. */
+function planCreation({ spec, addresses, routes = [], neighbours = [] }: WantedLink, other: Link | undefined, plan: LinkPlan): void {
+  if (other !== undefined) {
+    plan.findings.push({ subject: spec.name, wrong: `is a ${other.kind || 'physical'} link, not a ${spec.kind}` })
+    plan.steps.push({ op: 'link.delete', dev: spec.name })
+  } else plan.findings.push({ subject: spec.name, wrong: 'link is missing' })
+  const { up, ...rest } = spec
+  plan.steps.push({ op: 'link.add', link: rest as typeof spec })
+  plan.created.push(spec.name)
+  for (const addr of addresses) plan.steps.push({ op: 'addr.replace', addr })
+  // up comes last: addresses are announced when a link comes up, and a port must be isolated before it forwards
+  if (up) plan.steps.push({ op: 'link.set', dev: spec.name, set: { up: true } })
+  for (const route of routes) plan.steps.push({ op: 'route.replace', route })
+  for (const neigh of neighbours) plan.steps.push({ op: 'neigh.replace', neigh })
+}
+
+/** MTU, MAC, master, port attributes, owner mark, up: of an adopted link, MTU and mark are its owner's. */
+function planSettings({ spec, adopted }: WantedLink, link: Link, have: Observed, plan: LinkPlan, differs: (text: string) => void): void {
   const set: { -readonly [K in keyof LinkSettings]: LinkSettings[K] } = {}
-  const wrong: string[] = []
-  const differs = (text: string) => wrong.push(text)
-  if (spec.mtu !== undefined && link.mtu !== spec.mtu && !want.adopted) {
+  if (spec.mtu !== undefined && link.mtu !== spec.mtu && !adopted) {
     set.mtu = spec.mtu
     differs(`mtu is ${link.mtu}, wanted ${spec.mtu}`)
   }
@@ -72,7 +86,7 @@ export function planLink(want: WantedLink, have: Observed, plan: LinkPlan = { st
     set.port = { isolated: spec.port.isolated }
     differs(`port isolation is ${link.port?.isolated ?? false}, wanted ${spec.port.isolated}`)
   }
-  if (spec.alias !== undefined && link.alias !== spec.alias && !want.adopted) {
+  if (spec.alias !== undefined && link.alias !== spec.alias && !adopted) {
     set.alias = spec.alias
     differs(`owner mark is "${link.alias}"`)
   }
@@ -80,39 +94,39 @@ export function planLink(want: WantedLink, have: Observed, plan: LinkPlan = { st
     set.up = true
     differs('link is down')
   }
-  if (Object.keys(set).length > 0) {
-    // a master must be set before its port attributes, and attributes need the port: two messages
-    const { port, ...first } = set
-    if (Object.keys(first).length > 0) plan.steps.push({ op: 'link.set', dev: spec.name, set: first })
-    if (port !== undefined) plan.steps.push({ op: 'link.set', dev: spec.name, set: { port } })
-  }
-  const present = new Set(have.addressesOf(spec.name).map((a) => a.address))
-  for (const addr of want.addresses) {
-    if (present.has(addr.address)) continue
+  // a master must be set before its port attributes, and attributes need the port: two messages
+  const { port, ...first } = set
+  if (Object.keys(first).length > 0) plan.steps.push({ op: 'link.set', dev: spec.name, set: first })
+  if (port !== undefined) plan.steps.push({ op: 'link.set', dev: spec.name, set: { port } })
+}
+
+/** Missing addresses are set; others leave a bridge of ours. */
+function planAddresses({ spec, addresses, adopted }: WantedLink, have: Observed, plan: LinkPlan, differs: (text: string) => void): void {
+  const present = have.addressesOf(spec.name)
+  for (const addr of addresses) {
+    if (present.some(({ address }) => address === addr.address)) continue
     plan.steps.push({ op: 'addr.replace', addr })
     differs(`address ${addr.address} is missing`)
   }
-  if (!want.adopted) {
-    const wanted = new Set(want.addresses.map((a) => a.address))
-    for (const addr of have.addressesOf(spec.name)) {
-      if (wanted.has(addr.address) || addr.scope === 'link' || spec.kind !== 'bridge') continue
-      plan.steps.push({ op: 'addr.delete', addr })
-      differs(`address ${addr.address} is not ours`)
-    }
+  if (adopted || spec.kind !== 'bridge') return
+  for (const addr of present) {
+    if (addr.scope === 'link' || addresses.some(({ address }) => address === addr.address)) continue
+    plan.steps.push({ op: 'addr.delete', addr })
+    differs(`address ${addr.address} is not ours`)
   }
-  // the kernel makes these routes itself, once: with the address, and when the link comes up
-  const routes = link.up ? have.routesOf?.(spec.name) : undefined
-  if (routes !== undefined)
-    for (const addr of want.addresses) {
-      const route = connectedRoute(addr)
-      if (!present.has(addr.address) || routes.some((r) => r.dst === route.dst)) continue
-      plan.steps.push({ op: 'route.replace', route })
-      differs(`route to ${route.dst} is missing`)
-    }
-  planRoutes(want, have, plan, differs)
-  planNeighbours(want, have, plan, differs)
-  for (const text of wrong) plan.findings.push({ subject: spec.name, wrong: text })
-  return plan
+}
+
+/** The kernel makes these routes itself, but only once: with the address, and when the link comes up. */
+function planConnectedRoutes({ spec, addresses }: WantedLink, have: Observed, plan: LinkPlan, differs: (text: string) => void): void {
+  const routes = have.routesOf?.(spec.name)
+  if (routes === undefined) return
+  const present = have.addressesOf(spec.name)
+  for (const addr of addresses) {
+    const route = connectedRoute(addr)
+    if (routes.some((r) => r.dst === route.dst) || !present.some(({ address }) => address === addr.address)) continue
+    plan.steps.push({ op: 'route.replace', route })
+    differs(`route to ${route.dst} is missing`)
+  }
 }
 
 /** The link carries our mark. */
