@@ -112,8 +112,10 @@ server.pause()
 await new Promise((resolve) => setTimeout(resolve, SILENCE_MS))
 server.resume()
 await stage(`etcd answers again after ${SILENCE_MS / 1000} s of silence`, async () => {
-  await cluster.replace(1)
-  await cluster.agreed()
+  const isUp = () => cluster.hosts.every((host) => host.member.store.status().state === 'up')
+  await cluster.eventually('all hosts notice that etcd answers', () => (isUp() ? undefined : 'some have not'), STAGE_MS)
+  await cluster.replaceSoon(STAGE_MS)
+  await cluster.agreed(STAGE_MS)
 })
 const readAfterSilence = readings() - readBefore
 
@@ -126,8 +128,8 @@ await etcd.ready()
 await stage('etcd is back after kill -9, everybody reads everything again', async () => {
   const isRead = () => cluster.hosts.every((host, i) => host.readings > (each[i] as number) && host.member.service.membership.isJoined)
   await cluster.eventually('all hosts have read again', () => (isRead() ? undefined : 'some have not'), STAGE_MS)
-  await cluster.replace(1)
-  await cluster.agreed()
+  await cluster.replaceSoon(STAGE_MS)
+  await cluster.agreed(STAGE_MS)
 })
 const endpoints = await cluster.agreed()
 

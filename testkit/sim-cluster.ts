@@ -89,6 +89,16 @@ export class SimCluster {
     }
   }
 
+  /** A container comes and goes as soon as the store takes changes again. */
+  async replaceSoon(timeoutMs?: number): Promise<void> {
+    const refusal = () =>
+      this.replace(1).then(
+        () => undefined,
+        (error: Error) => error.message,
+      )
+    await this.eventually('a change is taken', refusal, timeoutMs)
+  }
+
   /** Endpoints as the store has them now, read beside all watches. */
   async endpoints(): Promise<ClusterEndpoint[]> {
     const { store } = (this.hosts[0] as SimHost).member

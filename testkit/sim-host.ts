@@ -99,8 +99,13 @@ export class SimHost {
     })
     if (plug.kind !== 'pair') throw new Error('an endpoint of an overlay network is a pair')
     this.#inside(plug.place ?? '').apply([{ op: 'link.add', link: plug.link.spec }])
-    await this.#authority.activateEndpoint(network, endpoint)
     this.member.live.set(ask.endpointId, { network, endpoint })
+    try {
+      await this.#authority.activateEndpoint(network, endpoint)
+    } catch (error) {
+      await this.stop(endpoint)
+      throw error
+    }
     return endpoint
   }
 
