@@ -2,7 +2,7 @@
  * The client's few dealings with this machine: starting the engine, and running a program in a namespace.
  * They are here, in one file, because the command must work before there is an engine to ask.
  */
-import { closeSync, mkdirSync, openSync, readFileSync } from 'node:fs'
+import { closeSync, mkdirSync, openSync, readFileSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
 import type { Context, StartedProgram } from './context.ts'
 import { fail } from './fail.ts'
@@ -73,11 +73,33 @@ export function isAlive(pid: number): boolean {
   }
 }
 
-/** The last lines of the log, to show why a start failed. */
-export function lastLines(path: string, count: number): string[] {
+/** Length of the log now: what a start adds comes behind it. */
+export function lengthOf(path: string): number {
+  return statSync(path, { throwIfNoEntry: false })?.size ?? 0
+}
+
+const WARNING = 40
+
+/** Why a start failed: what the log says behind byte `from`, warnings and errors in words, each once, `count` lines at most. */
+export function complaints(path: string, from: number, count: number): string[] {
+  let lines: string[]
   try {
-    return readFileSync(path, 'utf8').trimEnd().split('\n').slice(-count)
+    lines = readFileSync(path).subarray(from).toString().trimEnd().split('\n')
   } catch {
     return []
   }
+  const said = new Set(lines.flatMap(inWords))
+  return (said.size > 0 ? [...said] : lines).slice(-count)
+}
+
+/** A line of the engine's log as a person reads it; nothing for what is only told. */
+function inWords(line: string): string[] {
+  let entry: { level?: number; msg?: string; error?: string }
+  try {
+    entry = JSON.parse(line) as typeof entry
+  } catch {
+    return line === '' ? [] : [line]
+  }
+  if ((entry.level ?? WARNING) < WARNING) return []
+  return [`${entry.msg ?? line}${entry.error === undefined ? '' : `: ${entry.error}`}`]
 }

@@ -1,7 +1,7 @@
 /** `up`, `status`, `down` and the verbs of our own, against our own engine in namespaces of its own. */
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { mkdtempSync, rmSync, statSync, symlinkSync } from 'node:fs'
+import { mkdtempSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
@@ -49,7 +49,23 @@ test('up: an engine that cannot start is an error with the last lines of its log
   const ran = await runProgram(link, ['up', '--bip', 'nonsense'], { env: other })
   assert.equal(ran.code, 1)
   assert.match(ran.stderr, /nonsense/)
+  const again = await runProgram(link, ['up', '--exec-root', `${folder}/run`, '--data-root', `${folder}/data`], { env: other })
+  assert.doesNotMatch(again.stderr, /nonsense/, 'of this start only')
+  assert.match(again.stderr, /^ {2}failed to start daemon: [^\n]*\nThe engine ended at once/, 'in words, once')
   assert.match(ran.stderr, /The engine ended at once \(exit code \d+\); its log is .*other\.log\n$/)
+})
+
+test('up: a configuration file says where the engine listens', async () => {
+  const place = `${folder}/second`
+  const config = `${folder}/daemon.json`
+  const own = { hosts: [`unix://${place}.sock`], 'exec-root': place, 'data-root': `${place}-data`, bridge: 'none' }
+  writeFileSync(config, JSON.stringify(own))
+  const there = { ...env, CAUSEWAY_HOST: `unix://${place}.sock` }
+  // one engine for each network namespace
+  const ran = await runProgram('unshare', ['--net', 'env', '-u', 'CAUSEWAY_HOST', link, 'up', '--config-file', config], { env })
+  assert.match(ran.stdout, new RegExp(`^The engine is running .*\\n {2}address {2}${there.CAUSEWAY_HOST}\\n`), ran.stderr)
+  assert.equal((await runProgram(link, ['status'], { env: there })).code, 0)
+  assert.equal((await runProgram(link, ['down'], { env: there })).code, 0)
 })
 
 test('a container of the bootstrap image is seen in veth, in its namespace, and its ports change while it runs', async () => {

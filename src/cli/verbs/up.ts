@@ -1,4 +1,5 @@
 /** `up`, `down`, `status`: the engine in the background. */
+import { readFileSync } from 'node:fs'
 import { DEFAULT_HOST } from '../../client/address.ts'
 import { Client } from '../../client/client.ts'
 import { statusOf } from '../../client/transport.ts'
@@ -7,8 +8,9 @@ import type { Context } from '../context.ts'
 import { describe, fail } from '../fail.ts'
 import { bytesSize } from '../format/human.ts'
 import { flag, integer, text } from '../options.ts'
-import { DEFAULT_LOG, DEFAULT_PIDFILE, isAlive, lastLines, readPid, startEngine } from '../process.ts'
+import { complaints, DEFAULT_LOG, DEFAULT_PIDFILE, isAlive, lengthOf, readPid, startEngine } from '../process.ts'
 
+const DEFAULT_CONFIG = '/etc/causeway/daemon.json'
 const POLL_MS = 25
 const START_SECONDS = 60
 const STOP_SECONDS = 30
@@ -36,6 +38,7 @@ export const up = defineCommand({
     if (process.getuid?.() !== 0) throw fail('the engine needs root: run `sudo causeway up`')
     const log = context.env['CAUSEWAY_LOG'] ?? DEFAULT_LOG
     const begun = context.clock.now()
+    const logged = lengthOf(log)
     const engine = await startEngine(context, where.args, log)
     const ended = { code: undefined as number | null | undefined }
     void engine.ended.then(({ code }) => {
@@ -47,7 +50,7 @@ export const up = defineCommand({
           ended.code === undefined
             ? `does not answer at ${where.host} after ${START_SECONDS} s`
             : `ended at once (exit code ${ended.code ?? 'unknown'})`
-        for (const line of lastLines(log, 15)) context.warn(`  ${line}`)
+        for (const line of complaints(log, logged, 15)) context.warn(`  ${line}`)
         throw fail(`The engine ${why}; its log is ${log}`)
       }
       await context.clock.sleep(POLL_MS)
@@ -66,23 +69,36 @@ interface Places {
   readonly client: Client
 }
 
-/** Where the engine of these options will listen, and the options with that place in them. */
+/** Where the engine of these options and of its configuration file will listen, and the options with that place in them. */
 function places(context: Context, args: readonly string[]): Places {
+  const file = configured(optionOf(args, '--config-file') ?? DEFAULT_CONFIG)
+  const root = optionOf(args, '--exec-root') ?? file.execRoot
   const given = optionOf(args, '--host', '-H')
-  const root = optionOf(args, '--exec-root')
   const asked = context.global.host ?? context.env['CAUSEWAY_HOST']
-  const host = given ?? asked ?? (root === undefined ? DEFAULT_HOST : `unix://${root}/causeway.sock`)
-  if (!host.startsWith('unix://') && given === undefined) throw fail(`cannot start an engine at ${host}: \`up\` starts it on this machine`)
+  if (given === undefined && asked !== undefined && !asked.startsWith('unix://'))
+    throw fail(`cannot start an engine at ${asked}: \`up\` starts it on this machine`)
+  const host = given ?? asked ?? file.host ?? (root === undefined ? DEFAULT_HOST : `unix://${root}/causeway.sock`)
   const extra = given === undefined && asked !== undefined ? ['-H', asked] : []
-  return { host, args: [...extra, ...args], client: given === undefined ? context.client : new Client({ host }) }
+  return { host, args: [...extra, ...args], client: host === context.host ? context.client : new Client({ host }) }
 }
 
 function optionOf(args: readonly string[], long: string, short?: string): string | undefined {
   for (const [i, word] of args.entries()) {
     if (word === long || word === short) return args[i + 1]
-    if (word.startsWith(`${long}=`)) return word.slice(long.length + 1)
+    for (const name of [long, short ?? long]) if (word.startsWith(`${name}=`)) return word.slice(name.length + 1)
   }
   return undefined
+}
+
+/** What the configuration file says of it. One that cannot be read is the engine's to complain about. */
+function configured(path: string): { host?: string | undefined; execRoot?: string | undefined } {
+  try {
+    const file = JSON.parse(readFileSync(path, 'utf8')) as { hosts?: string[]; 'exec-root'?: string }
+    const hosts = file.hosts ?? []
+    return { host: hosts.find((host) => host.startsWith('unix://')) ?? hosts[0], execRoot: file['exec-root'] }
+  } catch {
+    return {}
+  }
 }
 
 async function answers(client: Client): Promise<boolean> {
