@@ -25,6 +25,7 @@ import type { Settler } from './settler.ts'
 const RELEASE_MS = 1500
 
 export interface AuthorityOptions {
+  readonly hostName: string
   readonly clock: Clock
   readonly mirror: Mirror
   readonly claims: Claims
@@ -38,6 +39,7 @@ export interface AuthorityOptions {
 
 export class ClusterAuthority implements Authority {
   readonly name = 'cluster'
+  readonly host: string
   readonly #o: AuthorityOptions
   /** Networks that are followed for an endpoint of this host. */
   readonly #uses = new Map<string, string>()
@@ -48,6 +50,7 @@ export class ClusterAuthority implements Authority {
 
   constructor(options: AuthorityOptions) {
     this.#o = options
+    this.host = options.hostName
   }
 
   grantNetwork(draft: NetworkDraft, requests: readonly IpamPoolRequest[]): Promise<NetworkGrant> {
@@ -127,8 +130,9 @@ export class ClusterAuthority implements Authority {
       return pool === undefined ? 0 : splitPrefix(pool.subnet).length
     }
     const { id, name, hostId, ipv4, ipv6, mac } = endpoint
-    const host = this.#o.mirror.host(hostId)?.name ?? hostId
-    return { id, name, host, ipv4, ipv4Length: length(ipv4), ipv6, ipv6Length: length(ipv6), mac }
+    const where = this.#o.mirror.host(hostId)
+    const host = { host: where?.name ?? hostId, ...(where?.state === 'down' ? { isHostDown: true } : {}) }
+    return { id, name, ...host, ipv4, ipv4Length: length(ipv4), ipv6, ipv6Length: length(ipv6), mac }
   }
 
   /** Takes up what lives on this host. Does not wait for the store: what it has to be told is told as soon as it answers. */

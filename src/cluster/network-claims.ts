@@ -11,6 +11,7 @@ import { cidrOverlaps } from '../base/address.ts'
 import { hasCode, NetError } from '../base/errors.ts'
 import { hex } from '../base/ids.ts'
 import type { Clock, Logger, Rng } from '../base/ports.ts'
+import { type ActiveEndpoint, activeEndpointsError } from '../drivers/active-endpoints.ts'
 import type { AuthorityData, NetworkGrant } from '../drivers/authority.ts'
 import type { NetworkDraft } from '../drivers/types.ts'
 import type { IpamPool, IpamPoolRequest, Network } from '../model/network.ts'
@@ -19,7 +20,7 @@ import { decodeEndpoint, decodeNetwork } from './decode.ts'
 import { CLUSTER_KEY } from './keys.ts'
 import type { Membership } from './membership.ts'
 import type { Mirror } from './mirror.ts'
-import type { ClusterEndpoint, ClusterNetwork, ClusterSubnet } from './model.ts'
+import type { ClusterNetwork, ClusterSubnet } from './model.ts'
 import type { KnownNetwork } from './network-table.ts'
 import type { Check, ClusterStore, Put, Version } from './store/types.ts'
 
@@ -274,23 +275,15 @@ export class NetworkClaims {
     const prefix = CLUSTER_KEY.endpoints(network.id)
     const { entries } = await this.#o.store.list(prefix)
     if (entries.length === 0) return
-    const named = entries.slice(0, 8).map(({ key, value }) => {
-      const decoded = decodeEndpoint(value, network.id, key.slice(prefix.length))
-      return decoded.ok ? this.#holder(decoded.value) : `id:"${key.slice(prefix.length, prefix.length + 12)}"`
+    const holders = entries.map(({ key, value }): ActiveEndpoint => {
+      const endpointId = key.slice(prefix.length)
+      const decoded = decodeEndpoint(value, network.id, endpointId)
+      if (!decoded.ok) return { name: '', id: endpointId }
+      const { id, name, hostId } = decoded.value
+      const host = this.#o.mirror.host(hostId)
+      return { id, name, host: host?.name ?? hostId, isHostDown: host?.state === 'down' }
     })
-    const more = entries.length > named.length ? ` and ${entries.length - named.length} more` : ''
-    throw new NetError(
-      'denied',
-      `error while removing network: network ${network.name} id ${network.id} has active endpoints (${named.join(', ')}${more})`,
-      { subject: network.name },
-    )
-  }
-
-  #holder(endpoint: ClusterEndpoint): string {
-    const host = this.#o.mirror.host(endpoint.hostId)
-    const name = host?.name ?? endpoint.hostId
-    const advice = host?.state === 'down' ? `, which is down: \`causeway cluster evict ${name}\` frees what it has` : ''
-    return `name:"${endpoint.name}" id:"${endpoint.id.slice(0, 12)}" on host ${name}${advice}`
+    throw activeEndpointsError(network, holders)
   }
 
   /** As the table has it; read from the store when the table has nothing certain. */

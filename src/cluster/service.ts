@@ -221,6 +221,7 @@ export class ClusterService {
       ...(survey === undefined ? {} : { paths: survey }),
     })
     this.authority = new ClusterAuthority({
+      hostName: options.hostName,
       clock,
       mirror,
       claims: this.#claims,

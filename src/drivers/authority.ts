@@ -65,6 +65,8 @@ export interface RemoteEndpoint {
   readonly id: string
   readonly name: string
   readonly host: string
+  /** The host is not heard of. */
+  readonly isHostDown?: boolean
   readonly ipv4: Ip | ''
   readonly ipv4Length: number
   readonly ipv6: Ip | ''
@@ -74,6 +76,8 @@ export interface RemoteEndpoint {
 
 export interface Authority {
   readonly name: string
+  /** What others call this host, where networks have members on several. */
+  readonly host?: string
   /** Decides whether the network may exist and which subnets it has. */
   grantNetwork?(
     draft: NetworkDraft,

@@ -1,5 +1,6 @@
 /** Networks from their creation to their removal, and at the engine's start: record, links, firewall, and whoever else has a say. */
 import { messageOf, NetError } from '../base/errors.ts'
+import { type ActiveEndpoint, activeEndpointsError } from '../drivers/active-endpoints.ts'
 import type { Authority } from '../drivers/authority.ts'
 import type { Network, NetworkSpec } from '../model/network.ts'
 import { networkElements } from '../plan/firewall/elements.ts'
@@ -239,12 +240,8 @@ export class NetworkLife {
     if (network.predefined) throw new NetError('denied', `${network.name} is a pre-defined network and cannot be removed`)
     if (network.configOnly && this.#o.networks.usersOfConfig(network.name).length > 0)
       throw new NetError('denied', `error while removing network: configuration network "${network.name}" is in use`)
-    const active = this.#o.registry.endpointsOf(network.id)
-    if (active.length > 0) {
-      const names = active.map((e) => `name:"${this.#o.registry.get(e.containerId)?.containerName ?? ''}" id:"${e.id.slice(0, 12)}"`)
-      throw new NetError('denied', `error while removing network: network ${network.name} has active endpoints (${names.join(', ')})`)
-    }
     const authority = this.#o.desk.of(network)
+    if (this.#o.registry.endpointsOf(network.id).length > 0) throw activeEndpointsError(network, await this.#holdersOf(network, authority))
     if (authority?.removeNetwork === undefined) return this.#drop(network)
     if (this.#o.desk.isPinned(network.id))
       throw new NetError('denied', `error while removing network: network ${network.name} has active endpoints (one is being made)`)
@@ -252,6 +249,21 @@ export class NetworkLife {
       await authority.removeNetwork?.(network, force)
       if (this.#o.networks.find(network.id) === network) this.#drop(network)
     })
+  }
+
+  /** Who uses a network: here, and elsewhere as far as the authority can be asked. */
+  async #holdersOf(network: Network, authority: Authority | undefined): Promise<ActiveEndpoint[]> {
+    const { registry, env } = this.#o
+    const host = authority?.host === undefined ? {} : { host: authority.host }
+    const here = registry
+      .endpointsOf(network.id)
+      .map((e) => ({ name: registry.get(e.containerId)?.containerName ?? '', id: e.id, ...host }))
+    try {
+      await authority?.readMembers?.(network)
+    } catch (error) {
+      env.log.debug('members on other hosts are not known', { network: network.name, error: messageOf(error) })
+    }
+    return [...here, ...(authority?.remoteEndpoints?.(network) ?? [])]
   }
 
   #drop(network: Network): void {

@@ -62,6 +62,13 @@ test('networks, members, names, events and refusals are the cluster’s on every
     inUse.json.message,
     /^error while removing network: network net1 id [0-9a-f]{64} has active endpoints \(.*name:"net1c2" id:"\w{12}" on host /,
   )
+  // the same from a host that has a member itself: both are named, with their hosts
+  const stillInUse = await engine(1).api('DELETE', '/networks/net1')
+  assert.equal(stillInUse.status, 403)
+  assert.match(
+    stillInUse.json.message,
+    /^error while removing network: network net1 id [0-9a-f]{64} has active endpoints \(name:"net1c1" id:"\w{12}" on host host1, name:"net1c2" id:"\w{12}" on host host2\)$/,
+  )
   await ok(2, 'rename', 'net1c2', 'two')
   await until('the new name is known on the other host', async () => (await engine(1).exec('net1c1', 'nslookup', 'two')).code === 0)
   const now = Math.floor(Date.now() / 1000) + 1

@@ -327,7 +327,7 @@ function segmentsOfCluster(network: ClusterNetwork): OverlayFacts['segments'] {
 
 /** Methods of a class instance do not survive a spread. */
 function bindAll(inner: Authority): Authority {
-  const out: Record<string, unknown> = { name: inner.name }
+  const out: Record<string, unknown> = { name: inner.name, ...(inner.host === undefined ? {} : { host: inner.host }) }
   const names = [
     'grantNetwork',
     'createNetwork',
