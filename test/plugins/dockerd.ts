@@ -1,5 +1,5 @@
 /**
- * A real Docker Engine of Debian's packages (docker.io 20.10 with its containerd), unpacked and never installed, in the namespaces of the
+ * A real Docker Engine of Debian's packages (docker.io with its containerd), unpacked and never installed, in the namespaces of the
  * caller (call `isolate()` before, and have a /run of your own) or on a host of lab-net.ts.
  */
 import { type ChildProcess, execFile, spawn, spawnSync } from 'node:child_process'
@@ -9,6 +9,12 @@ import { join } from 'node:path'
 
 /** Where packages of peers are kept, outside of the repository. */
 const CACHE = process.env['CAUSEWAY_PEERS'] ?? '/var/tmp/causeway-peers'
+
+/** The Docker Engine of Debian sid (tools/dockerd-peer); `skip` says why there is none. */
+export function findNewDockerd(): { readonly root: string; readonly skip: string | false } {
+  const found = spawnSync(new URL('../../tools/dockerd-peer', import.meta.url).pathname, { encoding: 'utf8', timeout: 400_000 })
+  return { root: found.stdout.trim(), skip: found.status === 0 ? false : found.stderr.trim() || 'tools/dockerd-peer failed' }
+}
 
 /** The folder of the unpacked packages; undefined when they cannot be had here. */
 export function findDockerd(): string | undefined {
@@ -63,7 +69,9 @@ export async function startDockerd(root: string, enter: (...argv: string[]) => s
     children.push(child)
     return child
   }
-  writeFileSync(join(dir, 'daemon.json'), JSON.stringify({ 'deprecated-key-path': join(dir, 'key.json') }))
+  // 20.10 writes a key into /etc/docker unless it is told otherwise; later ones know no such option
+  const isOld = spawnSync(`${root}/usr/sbin/dockerd`, ['--version']).stdout.toString().includes('version 20.')
+  writeFileSync(join(dir, 'daemon.json'), JSON.stringify(isOld ? { 'deprecated-key-path': join(dir, 'key.json') } : {}))
   start([`${root}/usr/bin/containerd`, '--root', `${dir}/ctd`, '--state', `${dir}/ctd-run`, '--address', `${dir}/ctd.sock`])
   await until(() => existsSync(`${dir}/ctd.sock`), 'containerd', dir)
   let dockerd: ChildProcess | undefined
