@@ -1,5 +1,6 @@
 /** The little that is asked of the Docker Engine itself, at its socket: plugins are not told the names of networks. */
 import { request } from 'node:http'
+import { tryParseCidr } from '../../base/address.ts'
 import { NetError } from '../../base/errors.ts'
 
 /** A network as `GET /networks/ID` shows it; only what is used. */
@@ -26,10 +27,16 @@ export interface DockerApi {
   createNetwork(body: object): Promise<void>
 }
 
-const ANSWER_WITHIN_MS = 30_000
-const LONGEST_ANSWER = 4 << 20
+/** What the engine has in use, whichever driver gave it. */
+export interface DockerView {
+  /** Subnets of all networks; addresses of all containers that run, and those that networks keep. Throws `unavailable`. */
+  inUse(): Promise<{ readonly subnets: ReadonlySet<string>; readonly addresses: ReadonlySet<string> }>
+}
 
-export function openDockerApi(socketPath: string): DockerApi {
+const ANSWER_WITHIN_MS = 30_000
+const LONGEST_ANSWER = 64 << 20
+
+export function openDockerApi(socketPath: string): DockerApi & DockerView {
   const call = (method: string, path: string, body?: object): Promise<{ status: number; text: string }> =>
     new Promise((resolve, reject) => {
       const payload = body === undefined ? '' : JSON.stringify(body)
@@ -75,5 +82,41 @@ export function openDockerApi(socketPath: string): DockerApi {
       const answer = await call('POST', '/networks/create', body)
       if (answer.status !== 201 && answer.status !== 409) throw unexpected('make the network', answer)
     },
+    async inUse() {
+      const networks = await call('GET', '/networks')
+      if (networks.status !== 200) throw unexpected('list its networks', networks)
+      const containers = await call('GET', '/containers/json')
+      if (containers.status !== 200) throw unexpected('list its containers', containers)
+      const configs = (JSON.parse(networks.text) as readonly ListedNetwork[]).flatMap(({ IPAM }) => IPAM?.Config ?? [])
+      const places = (JSON.parse(containers.text) as readonly ListedContainer[]).flatMap(({ NetworkSettings }) =>
+        Object.values(NetworkSettings?.Networks ?? {}),
+      )
+      return {
+        subnets: new Set(configs.flatMap(({ Subnet }) => tryParseCidr(Subnet ?? '') ?? [])),
+        addresses: new Set([
+          ...configs.flatMap(({ AuxiliaryAddresses, Gateway }) => [...Object.values(AuxiliaryAddresses ?? {}), Gateway ?? '']),
+          ...places.flatMap(({ IPAddress, GlobalIPv6Address }) => [IPAddress ?? '', GlobalIPv6Address ?? '']),
+        ]),
+      }
+    },
+  }
+}
+
+/** Of `GET /networks` and `GET /containers/json`, only what is used. */
+interface ListedNetwork {
+  readonly IPAM?: {
+    readonly Config?:
+      | readonly {
+          readonly Subnet?: string
+          readonly Gateway?: string
+          readonly AuxiliaryAddresses?: Readonly<Record<string, string>> | null
+        }[]
+      | null
+  }
+}
+
+interface ListedContainer {
+  readonly NetworkSettings?: {
+    readonly Networks?: Readonly<Record<string, { readonly IPAddress?: string; readonly GlobalIPv6Address?: string }>> | null
   }
 }

@@ -11,6 +11,7 @@ import type { Network } from '../../model/network.ts'
 import { DhcpIpam } from './dhcp-ipam.ts'
 import { DOCKER_IPAM, DockerAddresses } from './docker-addresses.ts'
 import { openDockerApi } from './docker-api.ts'
+import { Forgotten } from './forgotten.ts'
 import { PluginIpam } from './ipam.ts'
 import { type DriverFlavour, PluginNetworkDriver } from './network-driver.ts'
 import { OverlayAddresses } from './overlay-addresses.ts'
@@ -58,16 +59,14 @@ export interface DockerPlugin {
 /** Takes up at once what earlier runs have given to Docker: call it before the controller starts. */
 export function createDockerPlugin(parts: DockerPluginParts): DockerPlugin {
   const { space, records, clock, log, host } = parts
+  const docker = parts.dockerSocket === '' ? undefined : openDockerApi(parts.dockerSocket)
   const ipam = new PluginIpam({
     space,
     records,
     clock,
     host,
-    isUsed: (subnet) =>
-      parts
-        .controller()
-        .listNetworks()
-        .some((network) => network.pools.some((pool) => pool.subnet === subnet)),
+    // networks of Docker's own drivers are known to the Docker Engine alone
+    isUsed: async (subnet) => docker === undefined || (await docker.inUse().catch(() => undefined))?.subnets.has(subnet) !== false,
   })
   ipam.restore()
   // this is before the cluster is there; what it holds it takes up by itself
@@ -82,6 +81,7 @@ export function createDockerPlugin(parts: DockerPluginParts): DockerPlugin {
   )
   isStarted = true
   const overlayAddresses = new OverlayAddresses(parts)
+  const forgotten = docker && new Forgotten({ pools: parts.pools, docker, records, clock, log })
   let overlayNetworks: OverlayNetworks | undefined
   const open: { server: Server; path: string }[] = []
 
@@ -93,7 +93,6 @@ export function createDockerPlugin(parts: DockerPluginParts): DockerPlugin {
 
     async listen(dir) {
       const controller = parts.controller()
-      const docker = parts.dockerSocket === '' ? undefined : openDockerApi(parts.dockerSocket)
       overlayNetworks = new OverlayNetworks({
         ...{ controller, records, clock, log, docker },
         isInCluster: () => parts.cluster() !== undefined,
@@ -112,11 +111,13 @@ export function createDockerPlugin(parts: DockerPluginParts): DockerPlugin {
         await serve(name, name === 'causeway' ? { network, ipam, overlay: overlay.addresses, shared } : { network })
       }
       overlayNetworks.begin()
+      forgotten?.begin()
       log.info('drivers for Docker Engines are offered', { names: [...Object.keys(FLAVOURS), DHCP], dir })
     },
 
     async close() {
       overlayNetworks?.close()
+      forgotten?.close()
       for (const { server, path } of open.splice(0)) {
         rmSync(path, { force: true })
         const closed = new Promise((resolve) => server.close(resolve))

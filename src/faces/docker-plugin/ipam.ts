@@ -38,10 +38,10 @@ export class PluginIpam {
   readonly #host: HostView
   /** Key in the address space of each pool, by the pool's id. */
   readonly #keys = new Map<string, string>()
-  readonly #isUsed: (subnet: Cidr) => boolean
+  readonly #isUsed: (subnet: Cidr) => Promise<boolean>
 
-  /** `isUsed` says whether a network of the engine has the subnet. */
-  constructor(parts: { space: SubnetSpace; records: Records; clock: Clock; host: HostView; isUsed: (subnet: Cidr) => boolean }) {
+  /** `isUsed` says whether a network has the subnet, of Docker's or of the engine. */
+  constructor(parts: { space: SubnetSpace; records: Records; clock: Clock; host: HostView; isUsed: (subnet: Cidr) => Promise<boolean> }) {
     this.#space = parts.space
     this.#records = parts.records
     this.#clock = parts.clock
@@ -73,8 +73,8 @@ export class PluginIpam {
     return { LocalDefaultAddressSpace: ADDRESS_SPACE.local, GlobalDefaultAddressSpace: ADDRESS_SPACE.global }
   }
 
-  requestPool({ Pool, SubPool, V6 }: Partial<PoolRequest>): PoolResponse {
-    if (Pool) this.#forgetAbandoned(Pool)
+  async requestPool({ Pool, SubPool, V6 }: Partial<PoolRequest>): Promise<PoolResponse> {
+    if (Pool) await this.#forgetAbandoned(Pool)
     const got = this.#space.requestPool({
       family: V6 ? 6 : 4,
       ...(Pool ? { subnet: Pool } : {}),
@@ -129,9 +129,9 @@ export class PluginIpam {
   }
 
   /** A Docker Engine that lost its data asks for its subnets anew: what nobody uses is no obstacle. */
-  #forgetAbandoned(subnet: string): void {
+  async #forgetAbandoned(subnet: string): Promise<void> {
     for (const [path, pool] of this.#records.list<PoolRecord>(PREFIX))
-      if (pool.subnet === subnet && !this.#isUsed(pool.subnet) && this.#clock.now() - pool.at > ABANDONED_AFTER_MS)
+      if (pool.subnet === subnet && this.#clock.now() - pool.at > ABANDONED_AFTER_MS && !(await this.#isUsed(pool.subnet)))
         this.releasePool(path.slice(PREFIX.length))
   }
 
