@@ -3,7 +3,7 @@
  * the same commands. Each is said as it runs, with what it prints.
  */
 import { spawn } from 'node:child_process'
-import type { Lab } from './lab.ts'
+import { CLUSTER_PORT, type Lab } from './lab.ts'
 import { systemEnv } from './lab-net.ts'
 
 export interface Step {
@@ -34,6 +34,10 @@ export class Experiment {
 
   /** All of it, in the order of the seeds. Stops at the first command that has no business failing. */
   async run(): Promise<void> {
+    this.#setting()
+    this.#title('The members of the cluster')
+    await this.#allAreMembers()
+    await this.#on(0, 'causeway cluster ls')
     this.#title('Networks before: nothing but the defaults')
     await this.#on(0, 'causeway network ls')
     this.#title('net1 made on the first host, net2 on the second: both hosts have both')
@@ -46,9 +50,21 @@ export class Experiment {
     await this.#on(0, 'causeway run -itd --name net2c1 --net net2 busybox')
     await this.#on(1, 'causeway run -itd --name net1c2 --net net1 busybox')
     await this.#on(1, 'causeway run -itd --name net2c2 --net net2 busybox')
+    this.#title('One network, seen from one host: the containers of both')
+    await this.#on(0, 'causeway network inspect net1')
     await this.#connectivity()
     await this.#look()
     await this.#capture()
+    this.#title('The kernels of both hosts, compared with the store; the paths between them')
+    await this.#on(0, 'causeway cluster verify')
+  }
+
+  /** Where everything stands, and how the engines were started. */
+  #setting(): void {
+    const { engines, etcd } = this.#lab
+    this.#title('Hosts on subnets of their own, a router between them, a store')
+    for (const { host } of engines) this.#say(`  ${host.name}  ${host.ip}/24 on eth0, behind the router`)
+    this.#say(`\non each: causeway up --cluster-store ${etcd.storeUrl('/network')} --cluster-advertise eth0:${CLUSTER_PORT}`)
   }
 
   async #connectivity(): Promise<void> {
@@ -56,6 +72,7 @@ export class Experiment {
     await this.#in(0, 'net1c1', 'ping -c 2 net1c2')
     await this.#in(1, 'net1c2', 'ping -c 2 net1c1')
     await this.#in(0, 'net2c1', 'ping -c 2 net2c2')
+    await this.#in(1, 'net2c2', 'ping -c 2 net2c1')
     this.#title('Between the networks: neither by name nor by address')
     await this.#in(0, 'net1c1', 'ping -c 1 -W 1 net2c1', true)
     await this.#in(0, 'net1c1', `ping -c 2 -W 1 ${await this.#addressOf(0, 'net2c1')}`, true)
@@ -101,6 +118,15 @@ export class Experiment {
     const code = await gone
     clearTimeout(timer)
     this.#record({ where: 'router', command, out, code })
+  }
+
+  async #allAreMembers(): Promise<void> {
+    const count = this.#lab.engines.length
+    const until = Date.now() + 10_000
+    while ((await this.#engine(0).api('GET', '/causeway/v1/cluster')).json.hosts.length < count) {
+      if (Date.now() > until) throw new Error(`host1 does not know all ${count} hosts\n${this.#engine(0).log()}`)
+      await new Promise((resolve) => setTimeout(resolve, 10))
+    }
   }
 
   async #bothHaveBoth(): Promise<void> {
