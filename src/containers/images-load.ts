@@ -15,6 +15,7 @@ import { installImage } from './images-install.ts'
 import { parseReference, type Reference } from './images-reference.ts'
 import type { ImageStore } from './images-store.ts'
 import { isDigest, type LayerStore } from './layers.ts'
+import { choosePlatform, type PlatformJson } from './platform.ts'
 import type { Progress } from './types.ts'
 
 /** Called for each image as soon as it is stored, in the same step: until it is named, a prune may take it. */
@@ -30,7 +31,7 @@ interface Found {
 interface Descriptor {
   readonly mediaType?: string
   readonly digest?: string
-  readonly platform?: { readonly os?: string; readonly architecture?: string }
+  readonly platform?: PlatformJson
   readonly annotations?: Readonly<Record<string, string>>
 }
 
@@ -206,12 +207,6 @@ function platformImages(tree: Tree, blob: string, depth: number): Found[] {
   if (manifest?.config === undefined || !Array.isArray(manifest.layers))
     throw new NetError('invalid', `invalid archive: "${at}" is no manifest`)
   return [{ config: blobPath(manifest.config.digest), layers: manifest.layers.map((layer) => blobPath(layer.digest)), names: [] }]
-}
-
-/** The entry of a multi-platform index that fits this machine; one without a platform fits any. */
-export function choosePlatform<T extends Descriptor>(manifests: readonly T[]): T | undefined {
-  const fits = (d: T): boolean => d.platform?.os === 'linux' && d.platform.architecture === goArch()
-  return manifests.find(fits) ?? manifests.find((d) => d.platform === undefined)
 }
 
 function blobPath(digest: string | undefined): string {

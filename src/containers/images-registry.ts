@@ -10,11 +10,11 @@ import { runLines } from '../sys/pipeline.ts'
 import { run } from '../sys/process.ts'
 import { inChunks } from './archive-pack.ts'
 import { installImage } from './images-install.ts'
-import { choosePlatform } from './images-load.ts'
 import { canonical, familiar, familiarName, type Reference } from './images-reference.ts'
 import { saveArchive } from './images-save.ts'
 import { type ImageStore, parseImageConfig, sha256 } from './images-store.ts'
 import { isDigest, type LayerStore } from './layers.ts'
+import { choosePlatform, type Platform, type PlatformJson, showPlatform } from './platform.ts'
 import type { Progress } from './types.ts'
 
 export interface Auth {
@@ -33,7 +33,7 @@ interface Manifest {
   readonly schemaVersion?: number
   readonly config?: { readonly digest?: string }
   readonly layers?: readonly { readonly digest?: string; readonly size?: number }[]
-  readonly manifests?: readonly { readonly digest?: string; readonly platform?: { os?: string; architecture?: string } }[]
+  readonly manifests?: readonly { readonly digest?: string; readonly platform?: PlatformJson }[]
 }
 
 const PROGRAM = ['skopeo', '--insecure-policy']
@@ -113,6 +113,7 @@ export async function pullImage(
   ref: Reference,
   auth: Auth | undefined,
   options: RegistryOptions,
+  platform: Platform,
   progress: Progress,
   signal: AbortSignal,
 ): Promise<Pulled> {
@@ -125,8 +126,9 @@ export async function pullImage(
     const digest = `sha256:${sha256(raw)}`
     let manifest = JSON.parse(raw) as Manifest
     if (manifest.manifests !== undefined) {
-      const chosen = choosePlatform(manifest.manifests)
-      if (chosen?.digest === undefined) throw new NetError('not-found', `no matching manifest for linux in the manifest list entries`)
+      const chosen = choosePlatform(manifest.manifests, platform)
+      if (chosen?.digest === undefined)
+        throw new NetError('not-found', `no matching manifest for ${showPlatform(platform)} in the manifest list entries`)
       const { tag: _, ...untagged } = ref
       source = locationOf(options, { ...untagged, digest: chosen.digest })
       raw = await inspect(['--raw', ...common, source], ref, signal)

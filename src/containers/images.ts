@@ -23,6 +23,7 @@ import { planRemoval } from './images-remove.ts'
 import { type SavedImage, saveArchive } from './images-save.ts'
 import { ImageStore, noSuchImage, sha256 } from './images-store.ts'
 import type { LayerStore } from './layers.ts'
+import { hostPlatform, parsePlatform, showPlatform } from './platform.ts'
 import type { CommittedImage, EventBus, ImageService, ImageSummary, ImportOptions, LoginAnswer, LoginRequest, Progress } from './types.ts'
 
 export interface ImagesOptions {
@@ -163,9 +164,10 @@ export class Images implements ImageService {
     return Readable.from(inChunks(saveArchive(this.#layers, this.#images, list)), { objectMode: false, highWaterMark: 1 << 18 })
   }
 
-  async pull(ref: string, tag: string, auth: Auth | undefined, progress: Progress, signal: AbortSignal): Promise<void> {
+  async pull(ref: string, tag: string, auth: Auth | undefined, progress: Progress, signal: AbortSignal, asked = ''): Promise<void> {
     const wanted = tagged(ref, tag)
-    const pulled = await pullImage(this.#layers, this.#images, wanted, auth, this.#options.registry ?? {}, progress, signal)
+    const platform = asked === '' ? hostPlatform() : parsePlatform(asked)
+    const pulled = await pullImage(this.#layers, this.#images, wanted, auth, this.#options.registry ?? {}, platform, progress, signal)
     if (wanted.digest !== undefined && wanted.digest !== pulled.digest) {
       throw new NetError('invalid', `manifest verification failed for digest ${wanted.digest}`)
     }
@@ -176,6 +178,12 @@ export class Images implements ImageService {
     if (wanted.digest === undefined) this.#images.setRef(wanted, pulled.hex)
     progress({ status: `Digest: ${pulled.digest}` })
     const isSame = !pulled.isNew && before === pulled.hex
+    const { os, architecture } = this.#images.summary(pulled.hex)
+    // an image that is for one platform only is had all the same
+    if (asked !== '' && (os !== platform.os || architecture !== platform.architecture))
+      progress({
+        status: `WARNING: image with reference ${familiar(wanted)} was found but does not match the specified platform: wanted ${showPlatform(platform)}, actual: ${os}/${architecture}`,
+      })
     progress({ status: `Status: ${isSame ? 'Image is up to date for' : 'Downloaded newer image for'} ${familiar(wanted)}` })
     this.#publish('pull', pulled.hex, familiar(wanted))
   }

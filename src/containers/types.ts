@@ -325,6 +325,7 @@ export interface ImageService {
     auth: { username?: string; password?: string } | undefined,
     progress: Progress,
     signal: AbortSignal,
+    platform?: string,
   ): Promise<void>
   push(
     ref: string,

@@ -4,7 +4,7 @@ isolate()
 
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
-import { createReadStream, existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { createReadStream, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { collect, type Lab, labsOfThisFile, scratch, sh, stream, tarOf } from './images-lab.ts'
@@ -142,15 +142,35 @@ test('a multi-platform image is pulled for this machine, under the digest of its
   await here.images.tag('busybox', `${HOST}/multi`, 'amd64')
   await here.images.push(`${HOST}/multi`, 'amd64', undefined, () => {}, never)
   const type = 'application/vnd.docker.distribution.manifest.v2+json'
-  const manifest = await fetch(`http://${HOST}/v2/multi/manifests/amd64`, { headers: { accept: type } })
-  const size = Buffer.byteLength(await manifest.text())
-  const digest = manifest.headers.get('docker-content-digest')
+  const pushed = async (tag: string): Promise<[number, string | null]> => {
+    const manifest = await fetch(`http://${HOST}/v2/multi/manifests/${tag}`, { headers: { accept: type } })
+    return [Buffer.byteLength(await manifest.text()), manifest.headers.get('docker-content-digest')]
+  }
+  const [size, digest] = await pushed('amd64')
+  // the same files, said to be for another machine
+  const archive = join(base, 'foreign')
+  mkdirSync(archive)
+  writeFileSync(`${archive}.tar`, await collect(await here.images.save([`${HOST}/multi:amd64`])))
+  sh(`tar -C ${archive} -xf ${archive}.tar`)
+  const [entry] = JSON.parse(readFileSync(join(archive, 'manifest.json'), 'utf8')) as [{ Config: string; Layers: string[] }]
+  const config = JSON.parse(readFileSync(join(archive, entry.Config), 'utf8')) as object
+  writeFileSync(join(archive, 'foreign.json'), JSON.stringify({ ...config, architecture: 'riscv64' }))
+  const listed = [{ Config: 'foreign.json', RepoTags: [`${HOST}/multi:riscv64`], Layers: entry.Layers }]
+  writeFileSync(join(archive, 'manifest.json'), JSON.stringify(listed))
+  for (const file of ['index.json', 'oci-layout', 'repositories']) rmSync(join(archive, file), { force: true })
+  sh(`tar -C ${archive} -cf ${archive}.tar .`)
+  await here.images.load(createReadStream(`${archive}.tar`), () => {})
+  await here.images.push(`${HOST}/multi`, 'riscv64', undefined, () => {}, never)
+  const [otherSize, otherDigest] = await pushed('riscv64')
   const architecture = here.images.get(id).architecture
   const list = 'application/vnd.docker.distribution.manifest.list.v2+json'
   const body = JSON.stringify({
     schemaVersion: 2,
     mediaType: list,
-    manifests: [{ mediaType: type, size, digest, platform: { os: 'linux', architecture } }],
+    manifests: [
+      { mediaType: type, size: otherSize, digest: otherDigest, platform: { os: 'linux', architecture: 'riscv64' } },
+      { mediaType: type, size, digest, platform: { os: 'linux', architecture } },
+    ],
   })
   const put = await fetch(`http://${HOST}/v2/multi/manifests/latest`, { method: 'PUT', body, headers: { 'content-type': list } })
   assert.equal(put.status, 201)
@@ -158,6 +178,24 @@ test('a multi-platform image is pulled for this machine, under the digest of its
   await there.images.pull(`${HOST}/multi`, '', undefined, () => {}, never)
   assert.deepEqual(there.images.get(id).repoTags, [`${HOST}/multi:latest`])
   assert.deepEqual(there.images.get(id).repoDigests, [`${HOST}/multi@${put.headers.get('docker-content-digest')}`])
+})
+
+test('another platform of a multi-platform image is pulled when it is asked for', { skip }, async () => {
+  const at = lab()
+  const pull = (tag: string, platform: string, progress: (line: Line) => void = () => {}) =>
+    at.images.pull(`${HOST}/multi`, tag, undefined, progress, never, platform)
+  await pull('', 'linux/riscv64')
+  assert.equal(at.images.get(`${HOST}/multi`).architecture, 'riscv64')
+  await assert.rejects(pull('', 'linux/s390x'), {
+    code: 'not-found',
+    message: 'no matching manifest for linux/s390x in the manifest list entries',
+  })
+  await assert.rejects(pull('', 'linux/a/b/c'), { code: 'invalid' })
+  // one that is for one platform only is had, with a warning
+  const single = recorder()
+  await pull('riscv64', 'linux/arm64/v8', single.progress)
+  const warning = `WARNING: image with reference ${HOST}/multi:riscv64 was found but does not match the specified platform: wanted linux/arm64/v8, actual: linux/riscv64`
+  assert.ok(statuses(single.lines).includes(warning), JSON.stringify(single.lines))
 })
 
 test('what is not there, not reachable or not wanted any more is said so, and nothing is left', { skip }, async () => {

@@ -113,7 +113,7 @@ async function pullOrImport(ctx: Context, { images }: ApiOptions): Promise<Strea
   const ref = ctx.q('fromImage')
   if (ref === '') throw badRequest('invalid reference format: fromImage is empty')
   const auth = registryAuth(ctx)
-  return streamProgress(ctx, (progress) => images.pull(ref, ctx.q('tag'), auth, progress, ctx.signal))
+  return streamProgress(ctx, (progress) => images.pull(ref, ctx.q('tag'), auth, progress, ctx.signal, ctx.q('platform')))
 }
 
 /** Credentials of `X-Registry-Auth`: JSON in base64 (either alphabet). An unreadable header means none, as in Docker. */
