@@ -28,6 +28,12 @@ let lab: Lab
 
 const engine = (n: number) => lab.engines[n - 1] as Lab['engines'][number]
 
+/** What a host has published of its kernel. */
+async function kernelOf(n: number): Promise<{ entries: number; repairs: number } | undefined> {
+  const { json } = await engine(1).api('GET', `/causeway/v1/cluster/hosts/host${n}`)
+  return json.kernel[0]
+}
+
 /** A container whose own first pings were answered has gone on to sleep; else it has ended. */
 const hasPinged = (n: number, name: string) =>
   until(`${name} has pinged`, async () => (await engine(n).exec(name, 'cat', '/proc/1/cmdline')).out.startsWith('sleep'))
@@ -76,6 +82,31 @@ test('neighbour and tunnel entries deleted by hand come back', { skip }, async (
   assert.equal(flushed.code, 0, flushed.err)
   await until('everything is as the cluster says', async () => (await judgeState(lab)).wrong.length === 0, 10_000)
   assert.equal((await engine(2).exec('eager', 'ping', '-c', '1', '-W', '1', 'first')).code, 0)
+  await until('the repair is published', async () => ((await kernelOf(2))?.repairs ?? 0) > 0, 10_000)
+  const table = await engine(1).causeway('cluster', 'inspect', 'host2')
+  assert.match(table.out, /^ {2}NETWORK +ENTRIES +HASH +REVISION +PUBLISHED +REPAIRS\n {2}net +\d+ +[0-9a-f]{16} +\d+ +\S+Z +[1-9]\d*$/m)
+})
+
+test('entries that are gone while nobody can repair them: verify does not say that all is well, and does when they are back', {
+  skip,
+}, async () => {
+  const id = (await engine(2).api('GET', '/networks/net')).json.Id as string
+  await until('host2 has published', async () => (await kernelOf(2))?.entries === 8, 10_000)
+  process.kill(engine(2).pid(), 'SIGSTOP')
+  try {
+    const flushed = await engine(2).sh(
+      `nsenter --net=${engine(2).dir}/run/netns/1-${id.slice(0, 10)} ip neigh flush dev vxlan0 nud permanent`,
+    )
+    assert.equal(flushed.code, 0, flushed.err)
+    const verified = await engine(1).causeway('cluster', 'verify', '--timeout', '2')
+    assert.equal(verified.code, 1)
+    assert.match(verified.out, /^net +\d+ +[0-9a-f]{16} +host2 +silent +- +0$/m)
+    assert.match(verified.out, /^net +\d+ +[0-9a-f]{16} +host1 +agrees +\d+ +0$/m)
+  } finally {
+    process.kill(engine(2).pid(), 'SIGCONT')
+  }
+  await until('it is put right', async () => (await engine(1).causeway('cluster', 'verify')).code === 0, 15_000)
+  assert.equal((await engine(1).causeway('cluster', 'verify', '--full')).code, 0)
 })
 
 test('no thread of an engine has stayed in a namespace of containers', { skip }, () => {
