@@ -7,6 +7,7 @@ import { isErrno, NetError } from '../base/errors.ts'
 import type { Clock, Logger } from '../base/ports.ts'
 import type { PortBinding, PortRequest, Proto } from '../model/endpoint.ts'
 import { close } from '../sys/libc.ts'
+import { pause } from '../sys/pause.ts'
 import { type HeldPort, holdPort, releasePort } from '../sys/port-hold.ts'
 import { coalesce, PortTable } from './port-table.ts'
 import { type Readiness, type Relay, relayTcp, relayUdp } from './relay.ts'
@@ -39,11 +40,16 @@ interface Held {
 const ANY4 = parseIp('0.0.0.0')
 const ANY6 = parseIp('::')
 const EPHEMERAL_TRIES = 1000
+/** How long a socket that a relay has closed may live on, and how often it is looked at. */
+const LINGER_MS = 200
+const LINGER_PAUSE_MS = 2
 
 export class PortMapper {
   readonly #table = new PortTable()
   readonly #held = new Map<string, Held>()
   readonly #last = new Map<string, number>()
+  /** When relays gave back their port, by protocol and port; the last {@link LINGER_MS} only. */
+  readonly #relayed = new Map<string, number>()
   readonly #sockets: SocketTable
   readonly #ephemeral: () => { first: number; last: number }
   readonly #clock: Clock
@@ -104,8 +110,32 @@ export class PortMapper {
       const held = this.#held.get(key)
       if (held === undefined) continue
       this.#held.delete(key)
-      if (held.relay) held.relay.close()
+      if (held.relay) this.#closeRelay(held.relay, binding)
       else releasePort(held.held)
+    }
+  }
+
+  #closeRelay(relay: Relay, { proto, hostPort }: PortBinding): void {
+    relay.close()
+    const now = this.#clock.now()
+    for (const [key, at] of this.#relayed) if (now - at > LINGER_MS) this.#relayed.delete(key)
+    this.#relayed.set(`${proto} ${hostPort}`, now)
+  }
+
+  /**
+   * A relay's socket that was closed a moment ago may still be bound: whoever waits on it in epoll has it for as long as he looks
+   * (fs/eventpoll.c, epi_fget). Nobody owns it then, and it is waited for; what a program holds is refused at once.
+   */
+  #bind({ proto, hostIp, hostPort }: PortBinding, accepting: boolean): HeldPort {
+    const until = (this.#relayed.get(`${proto} ${hostPort}`) ?? Number.NEGATIVE_INFINITY) + LINGER_MS
+    for (;;) {
+      try {
+        return holdPort(proto, hostIp, hostPort, accepting)
+      } catch (error) {
+        if (!isErrno(error, 'EADDRINUSE') || this.#clock.now() > until) throw error
+        if (this.#sockets.findUse(proto, hostIp, hostPort, hostPort)?.program) throw error
+        pause(LINGER_PAUSE_MS)
+      }
     }
   }
 
@@ -197,7 +227,7 @@ export class PortMapper {
     const v6 = familyOf(binding.hostIp) === 6
     const noKernelPath = v6 && (target.ipv6 === '' || binding.hostIp === '::1' || binding.hostIp === ANY6)
     const relayed = noKernelPath && binding.proto !== 'sctp'
-    const held = holdPort(binding.proto, binding.hostIp, binding.hostPort, relayed)
+    const held = this.#bind(binding, relayed)
     let relay: Relay | undefined
     if (relayed) {
       const to = { ip: (target.ipv6 === '' ? target.ipv4 : target.ipv6) as Ip, port: binding.containerPort }
