@@ -3,6 +3,7 @@ import type { Readable } from 'node:stream'
 import type { NetError } from '../base/errors.ts'
 import { badRequest } from './errors.ts'
 
+/** Most bytes of a JSON body; a longer one is refused. */
 export const MAX_JSON_BYTES = 4 * 1024 * 1024
 
 export interface BodyHeaders {

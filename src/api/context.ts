@@ -129,7 +129,11 @@ export class Context {
   }
 }
 
+/** 200 with a JSON body. */
 export const ok = (body: unknown): Answer => ({ status: 200, body })
+/** 201 with a JSON body. */
 export const created = (body: unknown): Answer => ({ status: 201, body })
+/** 204, as most of Docker's changes answer. */
 export const noContent: Answer = { status: 204 }
+/** 200 without a body. */
 export const emptyOk: Answer = { status: 200 }

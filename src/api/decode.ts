@@ -13,7 +13,9 @@ export type Decoded<F extends Fields> = { -readonly [K in keyof F]?: ReturnType<
 /** Nesting that a kept (echoed) value may have; far above what any client sends, far below what recursion takes. */
 const MAX_DEPTH = 100
 
+/** Text. All shapes throw NetError `invalid` that names the field, in Docker's words. */
 export const str: Shape<string> = (value, at) => (typeof value === 'string' ? value : mismatch(at, 'a string', value))
+/** `true` or `false`, not their texts. */
 export const bool: Shape<boolean> = (value, at) => (typeof value === 'boolean' ? value : mismatch(at, 'a boolean', value))
 /** Within 64 bits, as Docker's integers; above 2^53 a JavaScript number is only near. */
 export const int: Shape<number> = (value, at) =>
@@ -56,10 +58,12 @@ function ipProblem(text: string): string | undefined {
 
 const quoted = (text: string) => JSON.stringify(text.slice(0, 100))
 
+/** A list whose items all have one shape. */
 export function list<T>(item: Shape<T>): Shape<T[]> {
   return (value, at) => (Array.isArray(value) ? value.map((v, i) => item(v, `${at}[${i}]`)) : mismatch(at, 'a list', value))
 }
 
+/** An object whose values all have one shape. */
 export function mapOf<T>(item: Shape<T>): Shape<Record<string, T>> {
   return (value, at) => {
     if (!isObject(value)) return mismatch(at, 'an object', value)
@@ -68,6 +72,7 @@ export function mapOf<T>(item: Shape<T>): Shape<Record<string, T>> {
   }
 }
 
+/** The shape, or null. */
 export function nullable<T>(inner: Shape<T>): Shape<T | null> {
   return (value, at) => (value === null ? null : inner(value, at))
 }
@@ -75,9 +80,11 @@ export function nullable<T>(inner: Shape<T>): Shape<T | null> {
 /** A string or a list of strings, always returned as a list (`Cmd`, `Entrypoint`). */
 export const strOrList: Shape<string[]> = (value, at) => (typeof value === 'string' ? [value] : list(str)(value, at))
 
+/** An object of texts; a null in it is the empty text, as Go reads it. */
 export const strMap: Shape<Record<string, string>> = mapOf((value, at) => (value === null ? '' : str(value, at)))
 /** `{"80/tcp": {}}`: only the keys carry meaning. */
 export const keySet: Shape<Record<string, object>> = mapOf(() => ({}))
+/** Any object, unread. */
 export const anyObject: Shape<Record<string, unknown>> = (value, at) => {
   if (!isObject(value)) return mismatch(at, 'an object', value)
   return keep(value, at) as Record<string, unknown>

@@ -2,6 +2,7 @@
 import type { ErrorCode } from '../base/errors.ts'
 import { NetError } from '../base/errors.ts'
 
+/** The one table from error codes to HTTP statuses; docs/errors.md shows it. */
 export const STATUS_OF_CODE: Readonly<Record<ErrorCode, number>> = {
   invalid: 400,
   denied: 403,
@@ -49,8 +50,11 @@ function describe(error: unknown): string {
   return String(error)
 }
 
+/** 400 with this text. */
 export const badRequest = (message: string): NetError => new NetError('invalid', message)
+/** 404 with this text. */
 export const notFound = (message: string): NetError => new NetError('not-found', message)
 /** What Causeway leaves to other tools; `message` says which. */
 export const notImplemented = (message: string): NetError => new NetError('not-implemented', message)
+/** 404 for a path that no route has. */
 export const pageNotFound = (): NetError => new NetError('not-found', 'page not found')

@@ -79,6 +79,7 @@ export function routeTable(options: ApiOptions): { readonly routes: readonly Rou
   return { routes, close: () => causeway.close() }
 }
 
+/** The HTTP API over these services, listening nowhere yet. The caller closes it. */
 export async function createApiServer(options: ApiOptions): Promise<ApiServer> {
   const { log, version: facts } = options
   const headers = Object.entries(commonHeaders(facts))

@@ -50,6 +50,7 @@ export function wantsPlainErrors(url: string): boolean {
   return match !== null && (Number(match[1]) < 1 || (Number(match[1]) === 1 && Number(match[2] ?? 0) < JSON_ERRORS_SINCE))
 }
 
+/** Headers that every answer carries. */
 export function commonHeaders(facts: VersionFacts): Readonly<Record<string, string>> {
   return {
     'Api-Version': maxVersion(facts),

@@ -18,6 +18,7 @@ export type IpPrefix = Brand<string, 'IpPrefix'>
 export type Mac = Brand<string, 'Mac'>
 export type Family = 4 | 6
 
+/** 4 or 6. */
 export function familyOf(address: Ip | Cidr | IpPrefix): Family {
   return address.includes(':') ? 6 : 4
 }
@@ -117,12 +118,14 @@ export function ipFromBytes(bytes: Uint8Array): Ip {
   return `${hex.slice(0, start).join(':')}::${hex.slice(start + length).join(':')}` as Ip
 }
 
+/** The address as a number; `ipFromBigInt` is the way back. */
 export function ipToBigInt(ip: Ip): bigint {
   let n = 0n
   for (const b of ipToBytes(ip)) n = (n << 8n) | BigInt(b)
   return n
 }
 
+/** The address of that number in canonical form. The number must fit the family. */
 export function ipFromBigInt(family: Family, value: bigint): Ip {
   const bytes = new Uint8Array(family === 4 ? 4 : 16)
   let n = value
@@ -150,6 +153,7 @@ export function splitPrefix(prefix: Cidr | IpPrefix): { ip: Ip; length: number }
   return { ip: prefix.slice(0, slash) as Ip, length: Number(prefix.slice(slash + 1)) }
 }
 
+/** {@link parseCidr}, with undefined for what is no subnet. */
 export function tryParseCidr(text: string): Cidr | undefined {
   const split = trySplitPrefix(text)
   return split && cidrOf(split.ip, split.length)
@@ -169,6 +173,7 @@ export function parseIpPrefix(text: string): IpPrefix {
   return ipPrefixOf(split.ip, split.length)
 }
 
+/** The address with its prefix length, host bits kept. */
 export function ipPrefixOf(ip: Ip, length: number): IpPrefix {
   return `${ip}/${length}` as IpPrefix
 }
@@ -205,6 +210,7 @@ export function cidrOverlaps(a: Cidr, b: Cidr): boolean {
   return la.length <= lb.length ? cidrContains(a, lb.ip) : cidrContains(b, la.ip)
 }
 
+/** {@link parseMac}, with undefined for what is no MAC. */
 export function tryParseMac(text: string): Mac | undefined {
   if (!/^[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}$/.test(text)) return undefined
   return text.toLowerCase().replaceAll('-', ':') as Mac
@@ -217,10 +223,12 @@ export function parseMac(text: string): Mac {
   return mac
 }
 
+/** Six bytes, first octet first. */
 export function macToBytes(mac: Mac): Uint8Array {
   return Uint8Array.from(mac.split(':'), (h) => Number.parseInt(h, 16))
 }
 
+/** Lower-case text of six bytes. */
 export function macFromBytes(bytes: Uint8Array): Mac {
   return Array.from(bytes, (b) => b.toString(16).padStart(2, '0')).join(':') as Mac
 }

@@ -1,6 +1,7 @@
 /** The real clock. The only file that reads time or starts timers. */
 import type { Clock } from './ports.ts'
 
+/** The machine's clock and timers. Tests pass a clock of their own. */
 export const systemClock: Clock = {
   now: () => Date.now(),
   sleep: (ms, signal) =>

@@ -3,6 +3,7 @@ import type { Mac } from './address.ts'
 import { macFromBytes } from './address.ts'
 import type { Rng } from './ports.ts'
 
+/** Lower-case hexadecimal digits, two for each byte. */
 export function hex(bytes: Uint8Array): string {
   return Array.from(bytes, (b) => b.toString(16).padStart(2, '0')).join('')
 }
@@ -15,6 +16,7 @@ export function newId(rng: Rng): string {
   }
 }
 
+/** The first twelve digits, as lists and device names show an id. */
 export function shortId(id: string): string {
   return id.slice(0, 12)
 }

@@ -20,4 +20,5 @@ function take(n: number): Uint8Array {
   return bytes
 }
 
+/** Random bytes of the kernel. */
 export const systemRng: Rng = { bytes: take }

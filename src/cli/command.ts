@@ -34,6 +34,7 @@ export interface Command {
   readonly spec: CommandSpec<OptionTable>
 }
 
+/** Ties a command's options to the types that its `run` gets. */
 export function defineCommand<O extends OptionTable>(spec: CommandSpec<O>): Command {
   return { spec: spec as unknown as CommandSpec<OptionTable> }
 }

@@ -14,6 +14,7 @@ export function usageHint(spec: Pick<CommandSpec<OptionTable>, 'path' | 'usage'>
   return `${usageLine(spec)}\n\n${word} '${PROGRAM} ${spec.path} --help' for more information`
 }
 
+/** `causeway COMMAND --help`, wrapped to a terminal's width. */
 export function commandHelp(spec: CommandSpec<OptionTable>, width: number): string {
   const parts = [usageLine(spec), '', spec.summary]
   if (spec.notes !== undefined) parts.push('', ...spec.notes.split('\n').flatMap((line) => wrap(line, width)))
@@ -69,11 +70,13 @@ function wrap(text: string, width: number): string[] {
   return [...lines, line]
 }
 
+/** Help of a group (`causeway network`). */
 export function groupHelp(path: string, group: Group): string {
   const lines = [`Usage:  ${PROGRAM} ${path} COMMAND`, '', group.summary, '', 'Commands:', ...listing(Object.entries(group.commands)), '']
   return `${[...lines, `Run '${PROGRAM} ${path} COMMAND --help' for more information on a command.`].join('\n')}\n`
 }
 
+/** `causeway --help`. */
 export function rootHelp(sections: readonly { title: string; entries: readonly (readonly [string, Listing])[] }[]): string {
   const lines = [`Usage:  ${PROGRAM} [OPTIONS] COMMAND`, '', 'Container networks for Linux that explain themselves']
   for (const { title, entries } of sections) lines.push('', `${title}:`, ...listing(entries))

@@ -47,10 +47,12 @@ export function flagOn(short: string, help: string, extra: Extra = {}): Option<b
   return make({ isFlag: true, short, placeholder: '', help, initial: true, add: (_, text) => parseBool(text) }, extra)
 }
 
+/** An option with a text. */
 export function text(short: string, help: string, extra: Extra = {}): Option<string | undefined> {
   return value<string>(short, 'string', help, (t) => t, extra)
 }
 
+/** An option with a whole number; anything else is refused before the command runs. */
 export function integer(short: string, help: string, extra: Extra = {}): Option<number | undefined> {
   return value<number>(short, 'int', help, parseInteger, extra)
 }
@@ -105,6 +107,7 @@ export function filter(short = 'f'): Option<Readonly<Record<string, readonly str
   return make<Readonly<Record<string, readonly string[]>>>({ isFlag: false, short, placeholder: 'filter', help, initial: {}, add }, {})
 }
 
+/** `--format`, with a Go template or `json`. */
 export function formatOption(): Option<string | undefined> {
   return text('', "Print with a Go template: 'table', 'table TEMPLATE', 'json' or 'TEMPLATE'")
 }

@@ -1,6 +1,7 @@
 /** Where the engine listens: the text of `-H` parsed once. */
 import { NetError } from '../base/errors.ts'
 
+/** Where an engine listens unless it is told otherwise. */
 export const DEFAULT_HOST = 'unix:///run/causeway/causeway.sock'
 
 export type EngineAddress =

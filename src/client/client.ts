@@ -16,6 +16,7 @@ import { SystemApi } from './system.ts'
 import { Transport, type TransportOptions } from './transport.ts'
 import { VolumesApi } from './volumes.ts'
 
+/** One engine's API. Connections are kept alive; `close()` ends them. */
 export class Client {
   readonly transport: Transport
   readonly containers: ContainersApi

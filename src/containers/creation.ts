@@ -74,6 +74,7 @@ export function unfinishedVolumes(store: Store, isContainer: (id: string) => boo
   return store.list<string[]>(CREATING).flatMap(([key, volumes]) => (isContainer(key.slice(CREATING.length)) ? [] : volumes))
 }
 
+/** Forgets the creations that a crash cut off, once the engine's start has taken back what they had made. */
 export function forgetUnfinished(store: Store): void {
   for (const [key] of store.list<string[]>(CREATING)) store.remove(key)
 }

@@ -32,6 +32,7 @@ interface ImageRecord {
 const IMAGE = 'image/'
 const REF = 'image-ref/'
 
+/** Hexadecimal digest. */
 export function sha256(bytes: string | Uint8Array): string {
   return createHash('sha256').update(bytes).digest('hex')
 }

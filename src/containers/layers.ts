@@ -35,6 +35,7 @@ export interface LayerInfo {
 
 const DIFF_ID = /^sha256:[0-9a-f]{64}$/
 
+/** `sha256:` and 64 digits: safe as a file name. */
 export function isDigest(text: string): boolean {
   return DIFF_ID.test(text)
 }

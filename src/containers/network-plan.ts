@@ -9,6 +9,7 @@ import type { ContainerConfig, EndpointSettingsJson, HostConfig } from './types.
 /** Default bridge, `host` and `none`: networks on which aliases, links as aliases and fixed addresses do not exist. */
 const PREDEFINED = ['bridge', 'host', 'none', 'default']
 
+/** Neither the default bridge nor a mode (`host`, `none`, `container:…`). */
 export function isUserDefined(network: string): boolean {
   return !PREDEFINED.includes(network) && !network.startsWith('container:')
 }
@@ -30,6 +31,7 @@ export function parseLink(spec: string): { readonly target: string; readonly ali
   return { target: target.replace(/^\//, ''), alias: given.slice(given.lastIndexOf('/') + 1) }
 }
 
+/** The engine's form of Docker's EndpointSettings. */
 export function endpointSettings(json: EndpointSettingsJson): EndpointSettings {
   const { IPv4Address, IPv6Address, LinkLocalIPs } = json.IPAMConfig ?? {}
   return {

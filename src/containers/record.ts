@@ -67,10 +67,12 @@ export function containerDir(root: string, id: string): string {
   return `${root}/containers/${id}`
 }
 
+/** Newest file of a container's log. */
 export function logPathOf(root: string, id: string): string {
   return `${containerDir(root, id)}/container.log`
 }
 
+/** The container as the API shows it: the record, with what follows from where its parts are. */
 export function snapshot(record: ContainerRecord, context: SnapshotContext): Container {
   const links = record.links.flatMap((link) => {
     const target = context.nameOf(link.target)
@@ -96,6 +98,7 @@ export function snapshot(record: ContainerRecord, context: SnapshotContext): Con
   }
 }
 
+/** Running for Docker: also while it is paused, and while it waits for its next start. */
 export function isRunning(state: ContainerState): boolean {
   return state.status === 'running' || state.status === 'paused' || state.status === 'restarting'
 }

@@ -38,6 +38,7 @@ export interface ExitFacts {
   readonly restartCount: number
 }
 
+/** Whether a container that has ended is started again. Who stopped it by hand keeps it stopped. */
 export function shouldRestart(policy: RestartPolicy, exit: ExitFacts): boolean {
   if (exit.manuallyStopped) return false
   switch (policy.name) {

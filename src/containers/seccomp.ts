@@ -47,6 +47,7 @@ const NEVER =
 /** What CAP_BPF, CAP_PERFMON, CAP_SYS_CHROOT… unlock beside CAP_SYS_ADMIN. */
 const ALSO: Readonly<Record<string, readonly string[]>> = { CAP_BPF: ['bpf'], CAP_PERFMON: ['perf_event_open'] }
 
+/** Docker's default profile for a process with these capabilities (`CAP_…`). */
 export function defaultSeccomp(capabilities: readonly string[]): SeccompProfile {
   const has = (name: string) => capabilities.includes(name)
   const unlocked = new Set(Object.entries(ALSO).flatMap(([cap, calls]) => (has(cap) ? calls : [])))

@@ -80,6 +80,7 @@ function mergeEnv(base: readonly string[], over: readonly string[]): string[] {
   return [...out.values()]
 }
 
+/** The OCI runtime specification (config.json) of a container that is about to start. */
 export function buildSpec(record: ContainerRecord, facts: StartFacts): object {
   const host = record.hostConfig
   const privileged = host.Privileged === true

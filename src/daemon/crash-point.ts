@@ -9,6 +9,7 @@ import { existsSync } from 'node:fs'
 /** Wraps `target` so that the named methods count; returns it as it is when no crash is asked for. */
 export type CrashPoint = <T extends object>(target: T, methods: readonly (keyof T)[]) => T
 
+/** For tests: `<n>@<file>` kills this process at its n-th step once that file is there; before and after each store write or kernel call is a step. */
 export function crashPoint(at: string | undefined): CrashPoint {
   const [count = '', ...rest] = (at ?? '').split('@')
   const last = Number(count)

@@ -2,6 +2,7 @@
 import { pino } from 'pino'
 import type { Logger } from '../base/ports.ts'
 
+/** The daemon's log from this level on (`debug`, `info`, `warn`, `error`). */
 export function createLogger(level: string, isTerminal: boolean): Logger {
   if (isTerminal) return plainLogger(level)
   const log = pino({ level, base: null, timestamp: pino.stdTimeFunctions.isoTime })

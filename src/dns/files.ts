@@ -92,6 +92,7 @@ export function hostsWithout(text: string, lines: readonly HostsLine[]): string 
     .join('\n')
 }
 
+/** Content of /etc/hostname. */
 export function renderHostname(hostname: string): string {
   return `${hostname}\n`
 }

@@ -71,6 +71,7 @@ export interface HostResolvPaths {
   readonly systemdPath?: string
 }
 
+/** The host's configuration; where it names only systemd-resolved's stub, `legacyText` names the servers behind that. */
 export function readHostResolv(paths: HostResolvPaths = {}): HostResolv {
   const path = paths.path ?? HOST_RESOLV_CONF
   const text = readOptional(path)

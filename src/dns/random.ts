@@ -3,6 +3,7 @@ import type { Rng } from '../base/ports.ts'
 
 const POOL_BYTES = 4096
 
+/** A source of unsigned 32-bit numbers. */
 export function random32From(rng: Rng): () => number {
   let pool = new Uint32Array(0)
   let next = 0

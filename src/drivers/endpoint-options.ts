@@ -50,6 +50,7 @@ export function rateOption(options: Options, label: typeof OPTION.rateIn | typeo
   return { rate: Number(rate), burst: Number(burst ?? 0) || defaultBurst(Number(rate)) }
 }
 
+/** Bits that may go at once when nobody said: 4 ms of the rate, 64 KiB at least, so that one large segment passes. */
 export function defaultBurst(rate: number): number {
   return Math.max(Math.ceil(rate / 250), 64 * 1024 * 8)
 }

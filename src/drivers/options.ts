@@ -54,6 +54,7 @@ export function needFamily(draft: { readonly enableIpv4: boolean; readonly enabl
 const TRUE = new Set(['1', 't', 'T', 'TRUE', 'true', 'True'])
 const FALSE = new Set(['0', 'f', 'F', 'FALSE', 'false', 'False'])
 
+/** A flag as Go's strconv.ParseBool reads it. Throws Docker's text. */
 export function boolOption(options: Options, label: string, fallback: boolean): boolean {
   const value = options[label]
   if (value === undefined) return fallback
@@ -62,6 +63,7 @@ export function boolOption(options: Options, label: string, fallback: boolean): 
   throw new NetError('invalid', `failed to parse ${label} value: ${value} (strconv.ParseBool: parsing "${value}": invalid syntax)`)
 }
 
+/** A whole number. Throws Docker's text. */
 export function intOption(options: Options, label: string, fallback: number): number {
   const value = options[label]
   if (value === undefined) return fallback
@@ -77,6 +79,7 @@ export function mtuOption(options: Options): number {
   return mtu
 }
 
+/** An address, of one family when that is said; undefined when the option is absent or empty. Throws Docker's text. */
 export function ipOption(options: Options, label: string, family?: 4 | 6): Ip | undefined {
   const value = options[label]
   if (value === undefined || value === '') return undefined

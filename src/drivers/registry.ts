@@ -45,4 +45,5 @@ export function absentDriver(name: string): Driver {
   }
 }
 
+/** Drivers that every engine has; overlay, ovs, flannel and plugins come with what they need. */
 export const builtinDrivers: readonly Driver[] = [bridgeDriver, macvlanDriver, ipvlanDriver, singleton('host'), singleton('null')]

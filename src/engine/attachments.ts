@@ -237,6 +237,7 @@ function mayLeadOut({ record }: Attached, family: 4 | 6): boolean {
   return said === 'true' || said === `ipv${family}`
 }
 
+/** Made by a user: names, aliases and static addresses work on it. */
 export function isUserDefined(network: Network): boolean {
   return !network.predefined && network.driver !== 'null' && network.driver !== 'host'
 }

@@ -15,6 +15,7 @@ export interface GatewayCandidate {
   readonly device6?: boolean
 }
 
+/** The endpoints, the one that gives the default routes first: by priority, then by Docker's rules. */
 export function gatewayOrder<T extends GatewayCandidate>(candidates: readonly T[]): T[] {
   const both = (c: T) => (c.gateway4 !== '' || c.device4 === true) && (c.gateway6 !== '' || c.device6 === true)
   return [...candidates].sort(

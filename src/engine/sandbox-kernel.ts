@@ -126,6 +126,7 @@ export class SandboxKernel {
   readonly hasLink = (name: string): boolean => this.rtnl.indexOf(name) !== 0
 }
 
+/** The step that sets a default route, over a gateway or straight over the device. */
 export function defaultRouteStep(route: DefaultRoute): Step {
   return {
     op: 'route.replace',

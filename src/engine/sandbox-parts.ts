@@ -49,6 +49,7 @@ export function plugIn(parts: Parts, kernel: SandboxKernel, at: Attached, record
   announce(kernel, [parts.attachments.announcement(at)], parts.env.clock, isRunning)
 }
 
+/** Tells the resolver an endpoint's names; `undo` takes them back. */
 export function publishNames(parts: Parts, e: EndpointRecord, undo?: UndoStack): void {
   if (e.dnsNames.length === 0) return
   parts.env.dns.setEndpoint(e.networkId, {
@@ -60,6 +61,7 @@ export function publishNames(parts: Parts, e: EndpointRecord, undo?: UndoStack):
   undo?.defer('names', () => parts.env.dns.removeEndpoint(e.networkId, e.id))
 }
 
+/** The reverse of {@link publishNames}; safe to repeat. */
 export function withdrawNames(parts: Parts, e: EndpointRecord): void {
   if (e.dnsNames.length > 0) parts.env.dns.removeEndpoint(e.networkId, e.id)
 }

@@ -22,6 +22,7 @@ function given<T extends object>(value: T): Given<T> {
 const has = (bits: number, bit: number): boolean => (bits & bit) !== 0
 const familyOfNumber = (family: number): Family => (family === PF_INET6 ? 6 : 4)
 
+/** A link out of its message. */
 export function toLink(m: LinkMessage): Link {
   const flags = m.flags ?? 0
   const info = m.info
@@ -71,6 +72,7 @@ function toVxlan(v: VxlanData): VxlanInfo {
   }) as VxlanInfo
 }
 
+/** An address out of its message. */
 export function toAddress(m: AddressMessage, nameOf: NameOf): Address {
   return given({
     dev: nameOf(m.index),
@@ -119,6 +121,7 @@ export function toNeighbour(m: NeighbourMessage, nameOf: NameOf): Neighbour | un
   }) as Neighbour
 }
 
+/** A forwarding entry; undefined for a neighbour message that is none. */
 export function toFdb(m: NeighbourMessage, nameOf: NameOf): FdbEntry | undefined {
   if (m.mac === undefined) return undefined
   return given({
@@ -130,6 +133,7 @@ export function toFdb(m: NeighbourMessage, nameOf: NameOf): FdbEntry | undefined
   }) as FdbEntry
 }
 
+/** A policy rule out of its message. */
 export function toRule(m: RuleMessage): PolicyRule {
   return given({
     family: familyOfNumber(m.family),

@@ -78,6 +78,7 @@ export interface LinkBirth {
   readonly peer?: { readonly spec: VethPeer; readonly after: readonly LinkMessage[] }
 }
 
+/** The messages that make a link: what it can be born with in one, the rest in those that follow. `indexOf` throws for a name that is not there. */
 export function encodeLinkAdd(spec: LinkSpec, indexOf: IndexOf): LinkBirth {
   const create: LinkMessage = { ...atBirth(spec), name: spec.name, info: infoOf(spec) }
   // A bridge born with an MTU still follows its ports' MTU; one that was changed later keeps it: br_mtu_auto_adjust().
@@ -136,6 +137,7 @@ export function encodeLinkSet(set: LinkSettings, indexOf: IndexOf): LinkMessage[
   return [...out, ...after]
 }
 
+/** RTM_NEWADDR or RTM_DELADDR of an address. */
 export function encodeAddress(address: Address, indexOf: IndexOf): AddressMessage {
   const { ip, length } = splitPrefix(address.address)
   const loopback = ip.startsWith('127.') || ip === '::1'
@@ -183,6 +185,7 @@ export function encodeRoute(route: Route, deleting: boolean, indexOf: IndexOf): 
   return m
 }
 
+/** RTM_NEWNEIGH or RTM_DELNEIGH of a neighbour. */
 export function encodeNeighbour(neighbour: Neighbour, indexOf: IndexOf): NeighbourMessage {
   const proxy = neighbour.proxy === true
   const m: NeighbourMessage = {
@@ -215,6 +218,7 @@ export function encodeFdb(fdb: FdbEntry, indexOf: IndexOf): NeighbourMessage {
   return m
 }
 
+/** RTM_NEWRULE or RTM_DELRULE of a policy rule. */
 export function encodeRule(rule: PolicyRule, deleting: boolean): RuleMessage {
   const from = rule.from && splitPrefix(rule.from)
   const to = rule.to && splitPrefix(rule.to)

@@ -24,6 +24,7 @@ export function encodeValue(key: string, value: unknown): string {
   return text
 }
 
+/** The value of {@link encodeValue}'s text. The caller knows its type. */
 export function decodeValue<T>(text: string): T {
   return JSON.parse(text) as T
 }
@@ -35,6 +36,7 @@ export function checkSynchronous(result: unknown): void {
     throw new NetError('internal', 'a store transaction must be synchronous, but its function returned a promise')
 }
 
+/** What every call on a closed store throws. */
 export function closedError(): NetError {
   return new NetError('unavailable', 'the store is closed')
 }

@@ -75,6 +75,7 @@ class MemoryStore implements Store {
   }
 }
 
+/** A store that lives as long as the process. Keeps the contract of LMDB's, which one suite checks for both. */
 export function memoryStore(): Store {
   return new MemoryStore()
 }

@@ -45,6 +45,7 @@ export function openNetns(path: string): Netns {
   return { fd, inode: fstatSync(fd).ino, path }
 }
 
+/** Lets go of a namespace. It lives on as long as something else holds it. */
 export function closeNetns(ns: Netns): void {
   closeSync(ns.fd)
 }

@@ -86,6 +86,7 @@ export function holdPort(proto: 'tcp' | 'udp' | 'sctp', ip: Ip, port: number, ac
   }
 }
 
+/** Frees the port for others. */
 export function releasePort(held: HeldPort): void {
   if (held.fd >= 0) close(held.fd)
 }

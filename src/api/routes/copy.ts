@@ -11,6 +11,7 @@ import { STREAMED } from '../types.ts'
 
 const STAT_HEADER = 'X-Docker-Container-Path-Stat'
 
+/** `docker cp`: archives of a container's files, there and back. */
 export function copyRoutes({ containers }: ApiOptions): Route[] {
   const statHeader = async (ctx: Context): Promise<Record<string, string>> => {
     const stat = await containers.archiveStat(ctx.param('name'), requiredPath(ctx))

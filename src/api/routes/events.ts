@@ -12,6 +12,7 @@ const MAX_QUEUED = 4096
 /** Longest sleep a timer takes. */
 const MAX_TIMER_MS = 2 ** 31 - 1
 
+/** `/events`: what has happened, and what happens until the client leaves. */
 export function eventRoutes(options: ApiOptions): Route[] {
   return [{ method: 'GET', path: '/events', handler: (ctx) => stream(ctx, options) }]
 }

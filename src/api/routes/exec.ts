@@ -27,6 +27,7 @@ const CREATE = object({
 })
 const START = object({ Detach: bool, Tty: bool, ConsoleSize: list(int) })
 
+/** `docker exec`: create, start, inspect, resize. */
 export function execRoutes(options: ApiOptions): Route[] {
   const { containers } = options
   return [

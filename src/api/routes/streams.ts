@@ -16,6 +16,7 @@ import { checkHandshake, encodeMessage, handshakeResponse, messageDecoder } from
 
 const STATS_INTERVAL_MS = 1000
 
+/** Logs, attach and stats: answers that go on until the container ends or the client leaves. */
 export function streamRoutes(options: ApiOptions): Route[] {
   const path = (verb: string): string => `/containers/:name/${verb}`
   return [

@@ -9,6 +9,7 @@ import { maxVersion, minVersion } from '../versions.ts'
 
 const AUTH = object({ username: str, password: str, email: str, serveraddress: str, identitytoken: str, auth: str })
 
+/** What is asked of the engine itself: ping, version, info, disk usage, log-in. */
 export function systemRoutes(options: ApiOptions): Route[] {
   const ping = (): Answer => ({
     status: 200,

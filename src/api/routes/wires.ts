@@ -33,6 +33,7 @@ const ASK = object({
   ifname: str,
 })
 
+/** List, add and remove wires. */
 export function wireRoutes(wires: WireService): Extension[] {
   return [
     { method: 'GET', path: PATH, handler: () => ({ wires: wires.list() }) },

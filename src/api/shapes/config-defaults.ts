@@ -3,6 +3,7 @@
 import type { ContainerConfig, HostConfig } from '../../containers/types.ts'
 import { MASKED_PATHS, READONLY_PATHS } from '../../model/confined-paths.ts'
 
+/** `Config` of a container as this minor API version shows it. */
 export function configJson(config: ContainerConfig, version: number): Record<string, unknown> {
   const { MacAddress, Labels, ...given } = config
   return {
@@ -97,6 +98,7 @@ const HOST_DEFAULTS: Readonly<Record<string, unknown>> = {
 /** Empty texts that stand for a default in Docker (`IpcMode: ""`) are printed as that default. */
 const NEVER_EMPTY = ['NetworkMode', 'IpcMode', 'CgroupnsMode', 'Runtime'] as const
 
+/** `HostConfig` of a container: what was asked for over Docker's defaults. */
 export function hostConfigJson(hostConfig: HostConfig): Record<string, unknown> {
   const json: Record<string, unknown> = { ...HOST_DEFAULTS, ...hostConfig }
   for (const key of NEVER_EMPTY) if (json[key] === '') json[key] = HOST_DEFAULTS[key]

@@ -8,6 +8,7 @@ import { portMapJson } from './ports.ts'
 
 type Sources = Pick<ApiOptions, 'controller'>
 
+/** `docker inspect` of a container. `size` when the client asked for it, in bytes. */
 export function containerJson(container: Container, sources: Sources, version: number, size?: { rw: number; rootFs: number }): object {
   return {
     Id: container.id,

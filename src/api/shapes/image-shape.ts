@@ -3,6 +3,7 @@ import type { ImageSummary } from '../../containers/types.ts'
 import { unixSeconds } from '../times.ts'
 import { configJson } from './config-defaults.ts'
 
+/** An image as the list shows it. */
 export function imageSummary(image: ImageSummary, version = 51): Record<string, unknown> {
   return {
     Containers: -1,
@@ -18,6 +19,7 @@ export function imageSummary(image: ImageSummary, version = 51): Record<string, 
   }
 }
 
+/** `docker image inspect`. */
 export function imageJson(image: ImageSummary, version: number): object {
   return {
     Id: image.id,

@@ -13,6 +13,7 @@ export function networkJson(network: Network, sources: Sources, version: number)
   }
 }
 
+/** A network as the list shows it. */
 export function networkSummary(network: Network, _sources: Sources, version: number): Record<string, unknown> {
   return {
     Name: network.name,

@@ -1,6 +1,7 @@
 /** A volume as Docker prints it. */
 import type { Volume } from '../../containers/types.ts'
 
+/** A volume as list and inspect show it. */
 export function volumeJson(volume: Volume): Record<string, unknown> {
   return {
     CreatedAt: volume.createdAt,

@@ -5,11 +5,13 @@ import { NetError } from '../../base/errors.ts'
 
 const bad = (message: string): NetError => new NetError('invalid', message)
 
+/** `NAME` or `NAME=value`. Throws NetError `invalid`, as all checks of this file do. */
 export function checkEnv(text: string): string {
   if (text === '' || text.startsWith('=')) throw bad(`invalid environment variable: ${text}`)
   return text
 }
 
+/** A label has a key. */
 export function checkLabel(text: string): string {
   if (text === '' || text.startsWith('=')) throw bad(`invalid label '${text}': empty name`)
   return text
@@ -49,11 +51,13 @@ export function environment(
   return [...fromFiles, ...fromItems]
 }
 
+/** Labels of files, then of flags: the last one wins. */
 export function labels(files: readonly string[], items: readonly string[]): Record<string, string> {
   const pairs = [...files.flatMap((file) => readPairs(file, () => '')), ...items]
   return pairsToRecord(pairs)
 }
 
+/** `a=b` pairs as an object; a missing value is empty. */
 export function pairsToRecord(pairs: readonly string[]): Record<string, string> {
   return Object.fromEntries(
     pairs.map((pair) => {
@@ -84,6 +88,7 @@ const SYSCTLS = [
   'kernel.shm_rmid_forced',
 ]
 
+/** `name=value` of a sysctl that belongs to a namespace. */
 export function checkSysctl(text: string): string {
   const eq = text.indexOf('=')
   const name = eq < 0 ? '' : text.slice(0, eq)
@@ -91,6 +96,7 @@ export function checkSysctl(text: string): string {
   throw bad(`sysctl '${text}' is not allowed`)
 }
 
+/** An address of either family. */
 export function checkIp(text: string): string {
   const ip = tryParseIp(text.trim())
   if (ip === undefined) throw bad(`IP address is not correctly formatted: ${text}`)
@@ -111,12 +117,14 @@ export function checkSearchDomain(text: string): string {
   throw bad(`${text} is not a valid domain`)
 }
 
+/** `container` or `container:alias`. */
 export function checkLink(text: string): string {
   if (text === '') throw bad('empty string specified for links')
   if (text.split(':').length > 2) throw bad(`bad format for links: ${text}`)
   return text
 }
 
+/** stdin, stdout or stderr. */
 export function checkAttach(text: string): string {
   const stream = text.toLowerCase()
   if (['stdin', 'stdout', 'stderr'].includes(stream)) return stream

@@ -63,6 +63,7 @@ function lanWanted(network: Network, config: BridgeConfig): NetworkWanted {
   }
 }
 
+/** `docker network create`, which is `-d bridge` unless something else is said. */
 export const bridgeDriver: Driver = {
   name: 'bridge',
   scope: 'local',

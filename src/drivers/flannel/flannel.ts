@@ -11,7 +11,9 @@ import { OPTION, type Options } from '../options.ts'
 import type { Driver } from '../types.ts'
 import type { FlannelLease } from './lease.ts'
 
+/** Names of the options of flannel networks. */
 export const FLANNEL_OPTION = { subnetEnv: 'flannel.subnet_env', etcd: 'flannel.etcd' } as const
+/** Where flanneld writes this host's lease unless it is told otherwise. */
 export const DEFAULT_SUBNET_ENV = '/run/flannel/subnet.env'
 
 /** Options of the bridge driver that the lease decides on, or that a routed network cannot have. */
@@ -58,6 +60,7 @@ function asBridge(network: Network): Network {
   return bridge
 }
 
+/** `docker network create -d flannel`. */
 export const flannelDriver: Driver = {
   ...bridgeDriver,
   name: 'flannel',

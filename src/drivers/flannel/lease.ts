@@ -93,6 +93,7 @@ export function isSameLease(a: FlannelLease, b: FlannelLease): boolean {
   return text(a) === text(b)
 }
 
+/** A lease for people: subnets and MTU. */
 export function leaseText({ ipv4, ipv6 }: FlannelLease): string {
   return [ipv4, ipv6].flatMap((part) => (part ? [`${part.subnet} of ${part.network}`] : [])).join(' and ')
 }

@@ -13,6 +13,7 @@ export interface OverlayKernelEntry {
   readonly host: Ip
 }
 
+/** What the kernel really holds for the network, by address: own endpoints that are plugged in, others' with a whole path. */
 export function overlayKernelEntries(
   facts: OverlayFacts,
   endpoints: readonly OverlayEndpoint[],

@@ -54,6 +54,7 @@ function routesToOtherSubnets(network: Network, dev: string, segment: number): R
   )
 }
 
+/** `docker network create -d overlay`. */
 export const overlayDriver: Driver = {
   name: 'overlay',
   scope: 'global',

@@ -25,10 +25,12 @@ export interface OverlayPlan {
   readonly findings: Finding[]
 }
 
+/** The kernel is as it should be. */
 export function isEmptyPlan(plan: OverlayPlan): boolean {
   return plan.before.length + plan.births.length + plan.after.length === 0
 }
 
+/** What to do so that the namespace holds what is wanted (pure). Order: `before`, then births, then `after`. */
 export function planOverlay(want: OverlayWanted, have: OverlayObserved): OverlayPlan {
   const plan: OverlayPlan = { before: [], births: [], after: [], findings: [] }
   const bridges: LinkPlan = { steps: plan.before, findings: plan.findings, created: [] }

@@ -14,6 +14,7 @@ import { needFamily } from '../options.ts'
 import { type Driver, type EndpointFacts, type EndpointWanted, gatewaysOf, type HostFacts, type NetworkWanted } from '../types.ts'
 import { hasGatewayDevice, parseOvsConfig } from './config.ts'
 
+/** `docker network create -d ovs`. */
 export const ovsDriver: Driver = {
   name: 'ovs',
   scope: 'local',

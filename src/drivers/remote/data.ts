@@ -56,6 +56,7 @@ const NOTHING: RemoteEndpointData = {
 const text = (value: unknown): string => (typeof value === 'string' ? value : '')
 const list = (value: unknown): readonly Record<string, unknown>[] => (Array.isArray(value) ? value : [])
 
+/** What a plugin has said of an endpoint, as its record keeps it. */
 export function endpointData(data: AuthorityData): RemoteEndpointData {
   const ip = (value: unknown): Ip | '' => tryParseIp(text(value)) ?? ''
   return {
@@ -79,6 +80,7 @@ export function endpointData(data: AuthorityData): RemoteEndpointData {
   }
 }
 
+/** What a plugin has said of a network, as its record keeps it. */
 export function networkData(data: AuthorityData | undefined): RemoteNetworkData {
   return {
     pools: list(data?.['pools']).flatMap((pool) => {

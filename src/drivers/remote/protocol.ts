@@ -4,7 +4,9 @@
  */
 
 export const NETWORK_DRIVER = 'NetworkDriver'
+/** First part of the IPAM methods' names. */
 export const IPAM_DRIVER = 'IpamDriver'
+/** Media type of the plugin protocol, in both directions. */
 export const ACCEPT = 'application/vnd.docker.plugins.v1.2+json'
 
 /** Keys below `Options` of the network and endpoint calls. */

@@ -106,6 +106,7 @@ function parseUnicast(text: string): Mac | '' {
   return mac
 }
 
+/** The subnet that an address with its prefix length is in. */
 export function subnetOf(address: IpPrefix): Cidr {
   const { ip, length } = splitPrefix(address)
   return cidrOf(ip, length)

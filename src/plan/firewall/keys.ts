@@ -28,14 +28,17 @@ export function ifname(name: string): Uint8Array {
   return out
 }
 
+/** An address as part of a set's key. */
 export function address(ip: Ip): Uint8Array {
   return ipToBytes(ip)
 }
 
+/** A MAC as part of a set's key. */
 export function hardware(mac: Mac): Uint8Array {
   return macToBytes(mac)
 }
 
+/** A transport protocol as part of a set's key. */
 export function protocol(proto: Proto): Uint8Array {
   return Uint8Array.of(PROTO_NUMBER[proto])
 }
