@@ -38,6 +38,8 @@ export interface SimRun {
   readonly endpoints: number
   /** Warnings and errors that hosts logged. */
   readonly complaints: number
+  /** Changes that were refused because the store did not answer in time, and asked for again. */
+  readonly refused: number
   readonly filesHere: number
   readonly kernel: string
 }
@@ -93,6 +95,7 @@ function page(runs: readonly SimRun[]): string {
     row('load of the machine (5 min)', (r) => r.load.toFixed(1)),
     row('endpoints at the end, on all kernels as in the store', (r) => r.endpoints),
     row('store operations per container start', (r) => short(r.perStart)),
+    row('changes refused for want of an answer in time, then made', (r) => r.refused),
     row('warnings of all hosts (etcd was silent once and killed once)', (r) => r.complaints),
     '',
     `## One change of an endpoint (of ${last.changes} on one network)`,

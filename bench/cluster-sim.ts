@@ -114,7 +114,7 @@ server.resume()
 await stage(`etcd answers again after ${SILENCE_MS / 1000} s of silence`, async () => {
   const isUp = () => cluster.hosts.every((host) => host.member.store.status().state === 'up')
   await cluster.eventually('all hosts notice that etcd answers', () => (isUp() ? undefined : 'some have not'), STAGE_MS)
-  await cluster.replaceSoon(STAGE_MS)
+  await cluster.replace(1)
   await cluster.agreed(STAGE_MS)
 })
 const readAfterSilence = readings() - readBefore
@@ -128,7 +128,7 @@ await etcd.ready()
 await stage('etcd is back after kill -9, everybody reads everything again', async () => {
   const isRead = () => cluster.hosts.every((host, i) => host.readings > (each[i] as number) && host.member.service.membership.isJoined)
   await cluster.eventually('all hosts have read again', () => (isRead() ? undefined : 'some have not'), STAGE_MS)
-  await cluster.replaceSoon(STAGE_MS)
+  await cluster.replace(1)
   await cluster.agreed(STAGE_MS)
 })
 const endpoints = await cluster.agreed()
@@ -153,6 +153,7 @@ const run: SimRun = {
   readAfterSilence,
   endpoints,
   complaints,
+  refused: cluster.refused,
   filesHere: readdirSync('/proc/self/fd').length,
   kernel: readFileSync('/proc/sys/kernel/osrelease', 'utf8').trim(),
 }

@@ -2,6 +2,7 @@
  * A cluster of many simulated hosts in one process, on a real etcd: what its stages do, and whether all kernels are as the store says.
  * `bench/cluster-sim.ts` reports with 500 hosts, `test/cluster/simulation.test.ts` asserts with few.
  */
+import { hasCode } from '../src/base/errors.ts'
 import type { Logger } from '../src/base/ports.ts'
 import { decodeEndpoint } from '../src/cluster/decode.ts'
 import { CLUSTER_KEY } from '../src/cluster/keys.ts'
@@ -15,6 +16,7 @@ import type { Watchdog } from './watchdog.ts'
 
 /** Hosts that do something at one time. */
 const WIDTH = 16
+const MAX_ATTEMPTS = 60
 
 export interface Traffic {
   readonly events: number
@@ -29,6 +31,8 @@ export class SimCluster {
   readonly hosts: SimHost[] = []
   readonly networks: Network[] = []
   readonly perNetwork: number
+  /** Changes that were refused because the store did not answer in time, and made later. */
+  refused = 0
   readonly #config: StoreConfig
   readonly #logger: Logger
   readonly #watchdog: Watchdog
@@ -55,7 +59,7 @@ export class SimCluster {
     const count = Math.ceil(this.hosts.length / this.perNetwork)
     await inTurns(count, 4, async (n) => {
       const host = this.hosts[n * this.perNetwork] as SimHost
-      this.networks[n] = await this.#watchdog.step(`${host.name} creates net${n}`, host.member.create(`net${n}`))
+      this.networks[n] = await this.#patiently(`${host.name} creates net${n}`, () => host.member.create(`net${n}`))
     })
     await this.eventually('all hosts know all networks', () => this.#first((h) => h.member.known.size !== count))
   }
@@ -73,12 +77,12 @@ export class SimCluster {
 
   start(host: number, name: string): Promise<EndpointFinal> {
     const on = this.hosts[host] as SimHost
-    return this.#watchdog.step(`${on.name} starts ${name}`, on.start(this.networkOf(host), name))
+    return this.#patiently(`${on.name} starts ${name}`, () => on.start(this.networkOf(host), name))
   }
 
   stop(host: number, endpoint: EndpointFinal): Promise<void> {
     const on = this.hosts[host] as SimHost
-    return this.#watchdog.step(`${on.name} stops ${endpoint.containerName}`, on.stop(endpoint))
+    return this.#patiently(`${on.name} stops ${endpoint.containerName}`, () => on.stop(endpoint))
   }
 
   /** Containers come and go on the hosts of the first network, one after the other. Each one is three changes: granted, told, freed. */
@@ -87,16 +91,6 @@ export class SimCluster {
       const host = n % this.perNetwork
       await this.stop(host, await this.start(host, 'replaced'))
     }
-  }
-
-  /** A container comes and goes as soon as the store takes changes again. */
-  async replaceSoon(timeoutMs?: number): Promise<void> {
-    const refusal = () =>
-      this.replace(1).then(
-        () => undefined,
-        (error: Error) => error.message,
-      )
-    await this.eventually('a change is taken', refusal, timeoutMs)
   }
 
   /** Endpoints as the store has them now, read beside all watches. */
@@ -164,6 +158,22 @@ export class SimCluster {
 
   async crash(): Promise<void> {
     await inTurns(this.hosts.length, 32, (n) => (this.hosts[n] as SimHost).crash())
+  }
+
+  /** What is refused because the store is too slow or away is asked again, as a user would. */
+  #patiently<T>(what: string, run: () => Promise<T>): Promise<T> {
+    const tries = async () => {
+      for (let attempt = 1; ; attempt++) {
+        try {
+          return await run()
+        } catch (error) {
+          if (attempt === MAX_ATTEMPTS || !hasCode(error, 'unavailable')) throw error
+          this.refused++
+          await new Promise((resolve) => setTimeout(resolve, 1000))
+        }
+      }
+    }
+    return this.#watchdog.step(what, tries())
   }
 
   #first(isBehind: (host: SimHost) => boolean): string | undefined {

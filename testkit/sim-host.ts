@@ -109,13 +109,15 @@ export class SimHost {
     return endpoint
   }
 
+  /** May be repeated when it is refused. */
   async stop(endpoint: EndpointFinal): Promise<void> {
     const network = this.member.live.get(endpoint.endpointId)?.network
     if (network === undefined) throw new Error(`${endpoint.containerName} does not run here`)
-    this.member.live.delete(endpoint.endpointId)
     const { place, link } = endpoint.data as { place: string; link: string }
-    this.#inside(place).apply([{ op: 'link.delete', dev: link }])
+    const inside = this.kernel.mounted.get(place)?.rtnl
+    if (inside?.link(link) !== undefined) inside.apply([{ op: 'link.delete', dev: link }])
     await this.#authority.removeEndpoint(network, endpoint.endpointId, endpoint.data)
+    this.member.live.delete(endpoint.endpointId)
   }
 
   /**

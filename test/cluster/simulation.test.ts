@@ -95,6 +95,6 @@ test('an etcd that is killed and started again is read again by everybody, and a
   await cluster.eventually('all have read again', () =>
     cluster.hosts.every((host, i) => host.readings > (readings[i] as number)) ? undefined : 'some have not',
   )
-  await cluster.replaceSoon()
+  await cluster.replace(2)
   await cluster.agreed()
 })
