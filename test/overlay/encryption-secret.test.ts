@@ -13,6 +13,7 @@ import { systemRng } from '../../src/base/rng.ts'
 import { Encryption } from '../../src/cluster/overlay/encryption.ts'
 import { MemoryStoreServer } from '../../src/cluster/store/memory.ts'
 import { Xfrm } from '../../src/kernel/xfrm.ts'
+import { until } from '../../testkit/until.ts'
 
 const SPOILED = [
   '',
@@ -50,7 +51,12 @@ test('a secret that is none: joining is refused with what to do, packets are blo
     assert.match(policies, /dir in action block/)
     await store.txn({ deletes: ['encryption/secret'] })
     await encryption.join()
-    assert.match((await store.get('encryption/secret'))?.value ?? '', /^\{"secrets":\["[0-9a-f]{64}"\]\}$/)
+    const secret = (await store.get('encryption/secret'))?.value ?? ''
+    assert.match(secret, /^\{"secrets":\["[0-9a-f]{64}"\]\}$/)
+    for (const value of SPOILED) {
+      await store.txn({ puts: [{ key: 'encryption/secret', value }] })
+      await until(`it is put back over ${value}`, async () => (await store.get('encryption/secret'))?.value === secret)
+    }
   } finally {
     encryption.close()
     xfrm.close()

@@ -135,6 +135,21 @@ test('another engine takes over: traffic goes on, then under its own keys', { sk
   assert.ok(await pings(b, a.ip))
 })
 
+test('what somebody writes over the secret and a host’s nonces changes no keys', { skip }, async () => {
+  const store = server.open({ clock: systemClock, logger: silentLogger })
+  const before = [await states(0), await states(1)].map((text) => text.match(/spi 0x[0-9a-f]+/g)?.toSorted())
+  for (const value of ['', '{"nonces":[]}', '{"secrets":5,"nonces":{}}'])
+    await store.txn({ puts: ['encryption/secret', 'encryption/hosts/h0', 'encryption/hosts/h1'].map((key) => ({ key, value })) })
+  await until('the secret is put back', async () => (await store.get('encryption/secret'))?.value.startsWith('{"secrets":["') ?? false)
+  for (const { encryption } of opened.slice(-2)) encryption.look()
+  assert.deepEqual(
+    [await states(0), await states(1)].map((text) => text.match(/spi 0x[0-9a-f]+/g)?.toSorted()),
+    before,
+  )
+  assert.ok(await pings(a, b.ip))
+  await store.close()
+})
+
 test('with the last network everything of ours goes', { skip }, async () => {
   const last = opened.at(-1) as (typeof opened)[number]
   last.encryption.removeAll()

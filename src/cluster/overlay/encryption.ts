@@ -201,19 +201,35 @@ export class Encryption {
     for (const { key, value, version } of entries)
       if (key === SECRET_KEY) {
         const secrets = parseWords(value, 'secrets')
-        if (secrets.length === 0) continue // spoiled: what is known goes on
+        if (secrets.length === 0) {
+          // spoiled: what is known goes on, and is put back
+          if (this.#secrets.length > 0) void this.#putBack(version)
+          continue
+        }
         if (secrets[0] !== this.#secrets[0]) this.#secretSince = this.#o.clock.now()
         this.#secrets = secrets
         this.#secretVersion = version
         this.#note(secrets)
       } else if (key.startsWith(hostKey(''))) {
         const id = key.slice(hostKey('').length)
-        if (id !== this.#o.hostId) this.#nonces.set(id, parseWords(value, 'nonces'))
+        const nonces = parseWords(value, 'nonces')
+        if (id !== this.#o.hostId && nonces.length > 0) this.#nonces.set(id, nonces)
       }
   }
 
   #note(words: readonly string[]): void {
     for (const word of words) if (!this.#seen.has(word)) this.#seen.set(word, this.#o.clock.now())
+  }
+
+  /** The secrets known here in the place of what somebody has written over them; another host may be quicker. */
+  async #putBack(version: string): Promise<void> {
+    const { store, log } = this.#o
+    try {
+      const puts = [{ key: SECRET_KEY, value: JSON.stringify({ secrets: this.#secrets }) }]
+      await store.txn({ checks: [{ key: SECRET_KEY, version }], puts })
+    } catch (error) {
+      log.warn('cannot put the secret between hosts back', { error: messageOf(error) })
+    }
   }
 
   /** A new nonce makes new keys to all peers. */
