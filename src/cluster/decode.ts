@@ -77,6 +77,12 @@ export function decodeEndpoint(value: string, networkId: string, endpointId: str
   })
 }
 
+/** `addr/` and `epname/` keys: the endpoint that owns it; undefined when it is no endpoint's. */
+export function decodeOwner(value: string): string | undefined {
+  const decoded = decode(value, (f) => id(f, 'endpoint'))
+  return decoded.ok ? decoded.value : undefined
+}
+
 /** Why an endpoint cannot be one of this network, undefined when it can. */
 export function misplaced(endpoint: ClusterEndpoint, network: ClusterNetwork): string | undefined {
   for (const address of [endpoint.ipv4, endpoint.ipv6]) {

@@ -11,7 +11,7 @@ import { parseOverlayConfig } from '../drivers/overlay/config.ts'
 import type { Network } from '../model/network.ts'
 import { macOf } from './choose.ts'
 import type { Claims } from './claims.ts'
-import { decodeEndpoint, type OwnedEndpoint } from './decode.ts'
+import { decodeEndpoint, decodeOwner, type OwnedEndpoint } from './decode.ts'
 import { type AddressChoice, addressInUse, checkAskedAddresses, chooseAddresses } from './endpoint-addresses.ts'
 import { CLUSTER_KEY } from './keys.ts'
 import type { Membership } from './membership.ts'
@@ -251,6 +251,7 @@ export class EndpointClaims {
       const there = result.current.get(keys.endpoint)
       const decoded = there === undefined ? undefined : decodeEndpoint(there.value, endpoint.networkId, endpoint.id)
       if (decoded?.ok && decoded.value.hostId === mine.hostId) return undefined
+      if (decoded?.ok === false && (await this.#putBack(mine, known, result.current))) return undefined
       const taken = [keys.name, ...keys.addresses].filter((key) => result.current.get(key) !== undefined)
       const conflict = {
         endpointId: endpoint.id,
@@ -272,6 +273,20 @@ export class EndpointClaims {
       if ('version' in own && result.current.get(own.key)?.version !== own.version) await membership.rejoin()
     }
     throw new NetError('busy', `endpoint ${endpoint.name} cannot be claimed again: the store changes all the time`)
+  }
+
+  /** Over what is no endpoint, when name and addresses are nobody else's. True when it is ours again. */
+  async #putBack(mine: ClusterEndpoint, known: KnownNetwork, seen: ReadonlyMap<string, StoreEntry | undefined>): Promise<boolean> {
+    const keys = this.#keysOf(mine)
+    const own = [keys.endpoint, keys.name, ...keys.addresses]
+    const isOthers = (key: string) => ![undefined, mine.id].includes(decodeOwner(seen.get(key)?.value ?? ''))
+    if (own.slice(1).some(isOthers)) return false
+    const checks = own.map((key): Check => {
+      const entry = seen.get(key)
+      return entry === undefined ? { key, absent: true } : { key, version: entry.version }
+    })
+    const network = { key: CLUSTER_KEY.network(mine.networkId), version: known.version as string }
+    return (await this.#o.store.txn({ checks: [network, this.#o.membership.check(), ...checks], puts: putsOf(mine) })).ok
   }
 
   /** The endpoint's key with its version: as followed, or read when that is not known or `fresh`. */

@@ -231,6 +231,10 @@ export class EndpointTable {
     const why = decoded.ok ? (network === undefined ? undefined : misplaced(decoded.value, network)) : decoded.why
     if (!decoded.ok || why !== undefined) {
       this.#o.bad.note(entry.key, why ?? '')
+      const known = followed.endpoints.get(id)
+      if (known === undefined || !this.#o.isHeld(id)) return // of others what was known stays
+      followed.endpoints.set(id, { endpoint: known.endpoint })
+      if (!quiet) this.#o.onLost(networkId)
       return
     }
     this.#o.bad.forget(entry.key)
