@@ -17,6 +17,7 @@ import { parseDetachKeys } from './detach-keys.ts'
 import { Execs } from './execs.ts'
 import { Lifecycle } from './lifecycle.ts'
 import { limitsOf, mergeUpdate } from './limits.ts'
+import { changedPorts, type PortChange } from './live-ports.ts'
 import { type LogPosition, logEnd } from './log-files.ts'
 import { readLog } from './logs.ts'
 import { findMonitor, Monitor, writeWindowSize } from './monitor.ts'
@@ -222,6 +223,12 @@ export class Containers implements ContainerService {
 
   wait(ref: string, condition: WaitCondition, signal: AbortSignal): Promise<{ exitCode: number; error?: string }> {
     return this.#registry.get(ref).wait(condition, signal)
+  }
+
+  notePorts(ref: string, change: PortChange): void {
+    const entry = this.#registry.get(ref)
+    const left = this.#deps.controller.sandboxOf(entry.record.id)?.ports ?? []
+    this.#registry.update(entry, { hostConfig: changedPorts(entry.record.hostConfig, change, left) })
   }
 
   async rename(ref: string, name: string): Promise<void> {

@@ -4,6 +4,7 @@
  * Unknown fields of a request are kept and echoed.
  */
 import type { Readable, Writable } from 'node:stream'
+import type { PortChange } from './live-ports.ts'
 
 export interface PortBindingJson {
   HostIp?: string
@@ -204,6 +205,8 @@ export interface ContainerService {
   pause(ref: string): Promise<void>
   unpause(ref: string): Promise<void>
   wait(ref: string, condition: WaitCondition, signal: AbortSignal): Promise<{ exitCode: number; error?: string }>
+  /** Ports were published or taken back while it runs: the next start does the same. */
+  notePorts(ref: string, change: PortChange): void
   rename(ref: string, name: string): Promise<void>
   update(ref: string, change: Partial<HostConfig>): Promise<{ warnings: string[] }>
   remove(ref: string, options: { force: boolean; volumes: boolean; link: boolean }): Promise<void>

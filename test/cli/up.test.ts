@@ -108,10 +108,21 @@ test('a container of the bootstrap image is seen in veth, in its namespace, and 
   )
   assert.deepEqual(await cw('port', 'rm', 'web', '127.0.0.1:9090:80'), { code: 0, stdout: '', stderr: '' })
   assert.equal((await cw('port', 'web')).stdout, '80/tcp -> 0.0.0.0:8080\n80/tcp -> [::]:8080\n')
+  // what was changed is what the next start does
+  assert.equal((await cw('port', 'add', 'web', '127.0.0.1:9091:80')).code, 0)
+  assert.equal((await cw('port', 'rm', 'web', '8080:80')).code, 0)
+  assert.equal((await cw('restart', '-t', '0', 'web')).code, 0)
+  assert.equal((await cw('port', 'web')).stdout, '80/tcp -> 127.0.0.1:9091\n')
 })
 
 test('doctor, repairs, info and status answer', async () => {
   assert.match((await cw('doctor')).stdout, /^AREA +CHECK +STATE +FOUND\nkernel +bridge +ok +works\n/)
+  assert.match((await cw('doctor', '--format', '{{.Check}}={{.State}}')).stdout, /^bridge=ok\nveth=ok\n/)
+  assert.match((await cw('doctor', '--format', 'table {{.State}}\t{{.Check}}')).stdout, /^STATE +CHECK\nok +bridge\n/)
+  assert.match(
+    (await cw('doctor', '--format', 'json')).stdout,
+    /^\{"Area":"kernel","Check":"bridge","Cost":"","Found":"works","State":"ok"\}\n/,
+  )
   assert.match((await cw('repairs')).stdout, /^TIME +WHAT +WRONG +REPAIR\n/)
   assert.match((await cw('info')).stdout, /\n Containers: \d+\n {2}Running: \d+\n/)
   assert.match(

@@ -154,6 +154,8 @@ export class MemoryContainers implements ContainerService {
       })
     })
   }
+  notePorts(): void {} // no start here publishes anything
+
   async rename(ref: string, name: string): Promise<void> {
     if (!/^[a-zA-Z0-9][a-zA-Z0-9_.-]+$/.test(name))
       throw new NetError('invalid', `Invalid container name (${name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed`)

@@ -39,7 +39,10 @@ export function causewayRoutes(options: ApiOptions): { routes: Route[]; close: (
       path: `${BASE}/containers/:name/ports`,
       async handler(ctx) {
         const container = containers.get(ctx.param('name'))
-        return created({ ports: (await controller.addPorts(container.id, await readPorts(ctx))).map(bindingJson) })
+        const added = await readPorts(ctx)
+        const ports = await controller.addPorts(container.id, added)
+        containers.notePorts(container.id, { added })
+        return created({ ports: ports.map(bindingJson) })
       },
     },
     {
@@ -47,7 +50,9 @@ export function causewayRoutes(options: ApiOptions): { routes: Route[]; close: (
       path: `${BASE}/containers/:name/ports`,
       async handler(ctx) {
         const container = containers.get(ctx.param('name'))
-        await controller.removePorts(container.id, await readPorts(ctx))
+        const removed = await readPorts(ctx)
+        await controller.removePorts(container.id, removed)
+        containers.notePorts(container.id, { removed })
         return noContent
       },
     },

@@ -1,11 +1,17 @@
 /** `doctor` and `repairs`. */
 import { defineCommand } from '../command.ts'
 import { colours } from '../context.ts'
-import { goJson } from '../format/go-print.ts'
+import { type ListFormat, renderList } from '../format/list-output.ts'
 import { formatTable } from '../format/tabwriter.ts'
 import { formatOption } from '../options.ts'
 
 const COLOUR: Readonly<Record<string, number>> = { ok: 32, note: 33, missing: 31 }
+
+const CHECKS: ListFormat = {
+  headers: { Area: 'AREA', Check: 'CHECK', State: 'STATE', Found: 'FOUND', Cost: 'COST' },
+  table: '{{.Area}}\t{{.Check}}\t{{.State}}\t{{.Found}}',
+  quiet: 'Check',
+}
 
 export const doctor = defineCommand({
   path: 'doctor',
@@ -14,10 +20,11 @@ export const doctor = defineCommand({
   args: [0, 0],
   options: { format: formatOption() },
   notes: 'Exit code 1 when something is missing.',
-  examples: [{ line: 'causeway doctor' }, { line: 'causeway doctor --format json' }],
+  examples: [{ line: 'causeway doctor' }, { line: "causeway doctor --format '{{.Check}}: {{.State}}'" }],
   run: async (context, _args, options) => {
     const checks = await context.client.own.doctor()
-    if (options.format === 'json') context.print(goJson(checks))
+    const rows = checks.map((c) => ({ Area: c.area, Check: c.name, State: c.state, Found: c.found, Cost: c.cost }))
+    if (options.format !== undefined && options.format !== 'table') context.stdout.write(renderList(CHECKS, rows, options.format, false))
     else {
       const paint = colours(context.stdout, context.env)
       const lines = formatTable(
@@ -34,6 +41,12 @@ export const doctor = defineCommand({
   },
 })
 
+const REPAIRS: ListFormat = {
+  headers: { Time: 'TIME', What: 'WHAT', Wrong: 'WRONG', Repair: 'REPAIR' },
+  table: '{{.Time}}\t{{.What}}\t{{.Wrong}}\t{{.Repair}}',
+  quiet: 'What',
+}
+
 export const repairs = defineCommand({
   path: 'repairs',
   summary: 'Show what others changed behind our back, and how it was put right',
@@ -43,11 +56,8 @@ export const repairs = defineCommand({
   examples: [{ line: 'causeway repairs' }],
   run: async (context, _args, options) => {
     const found = await context.client.own.repairs()
-    if (options.format === 'json') context.print(goJson(found))
-    else {
-      const rows = found.map((r) => [new Date(r.at).toISOString(), r.subject, r.wrong, r.repair])
-      context.print(formatTable(['TIME', 'WHAT', 'WRONG', 'REPAIR'], rows))
-    }
+    const rows = found.map((r) => ({ Time: new Date(r.at).toISOString(), What: r.subject, Wrong: r.wrong, Repair: r.repair }))
+    context.stdout.write(renderList(REPAIRS, rows, options.format, false))
     return 0
   },
 })
