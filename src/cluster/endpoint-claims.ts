@@ -18,7 +18,7 @@ import type { Membership } from './membership.ts'
 import type { Mirror } from './mirror.ts'
 import type { ClusterEndpoint } from './model.ts'
 import type { KnownNetwork } from './network-table.ts'
-import type { Check, ClusterStore, Put, StoreEntry } from './store/types.ts'
+import type { Check, ClusterStore, Put, StoreEntry, Txn } from './store/types.ts'
 
 /** Racing hosts spread further with each lost race, so even a crowd is served long before. */
 const MAX_ATTEMPTS = 32
@@ -36,6 +36,7 @@ export interface EndpointClaimsOptions {
   readonly usable: (networkId: string, name: string) => Promise<KnownNetwork>
 }
 
+type Seen = ReadonlyMap<string, StoreEntry | undefined>
 type NetworkRef = Pick<Network, 'id' | 'name'>
 type NamesRef = Pick<EndpointFinal, 'endpointId' | 'containerName' | 'dnsNames'>
 
@@ -241,7 +242,7 @@ export class EndpointClaims {
    * back. Returns the conflict when somebody else has got the name or an address meanwhile, undefined when the endpoint is ours (again).
    */
   async reclaim(endpoint: ClusterEndpoint): Promise<Conflict | undefined> {
-    const { store, membership } = this.#o
+    const { store } = this.#o
     const keys = this.#keysOf(endpoint)
     const mine = { ...endpoint, hostId: this.#o.mirror.hostId, hostAddress: this.#o.address }
     for (let attempt = 0; attempt < 8; attempt++) {
@@ -251,7 +252,12 @@ export class EndpointClaims {
       const there = result.current.get(keys.endpoint)
       const decoded = there === undefined ? undefined : decodeEndpoint(there.value, endpoint.networkId, endpoint.id)
       if (decoded?.ok && decoded.value.hostId === mine.hostId) return undefined
-      if (decoded?.ok === false && (await this.#putBack(mine, known, result.current))) return undefined
+      if (decoded?.ok === false && !this.#hasOthers(mine, result.current)) {
+        const put = await store.txn(this.#putBack(mine, known, result.current))
+        if (put.ok) return undefined
+        await this.#catchUp(known, put.current)
+        continue
+      }
       const taken = [keys.name, ...keys.addresses].filter((key) => result.current.get(key) !== undefined)
       const conflict = {
         endpointId: endpoint.id,
@@ -266,27 +272,35 @@ export class EndpointClaims {
           why: `${taken.map((key) => decodeURIComponent(key.slice(key.lastIndexOf('/') + 1))).join(' and ')} of network ${known.value.name} belongs to another container now`,
         }
       if (there !== undefined) return { ...conflict, why: 'its key in the store holds something else' }
-      const networkKey = CLUSTER_KEY.network(endpoint.networkId)
-      if (result.current.get(networkKey)?.version !== known.version)
-        await this.#o.mirror.networkTable.arrived.past(networkKey, known.version, this.#o.clock.after)
-      const own = membership.check()
-      if ('version' in own && result.current.get(own.key)?.version !== own.version) await membership.rejoin()
+      await this.#catchUp(known, result.current)
     }
     throw new NetError('busy', `endpoint ${endpoint.name} cannot be claimed again: the store changes all the time`)
   }
 
-  /** Over what is no endpoint, when name and addresses are nobody else's. True when it is ours again. */
-  async #putBack(mine: ClusterEndpoint, known: KnownNetwork, seen: ReadonlyMap<string, StoreEntry | undefined>): Promise<boolean> {
+  /** The network's record or this host's has changed under a transaction. */
+  async #catchUp(known: KnownNetwork, current: Seen): Promise<void> {
+    const { membership, mirror, clock } = this.#o
+    const key = CLUSTER_KEY.network(known.value.id)
+    if (current.get(key)?.version !== known.version) await mirror.networkTable.arrived.past(key, known.version, clock.after)
+    const own = membership.check()
+    if ('version' in own && current.get(own.key)?.version !== own.version) await membership.rejoin()
+  }
+
+  /** The name or an address is another endpoint's. */
+  #hasOthers(mine: ClusterEndpoint, seen: Seen): boolean {
+    const { name, addresses } = this.#keysOf(mine)
+    return [name, ...addresses].some((key) => ![undefined, mine.id].includes(decodeOwner(seen.get(key)?.value ?? '')))
+  }
+
+  /** Everything of an endpoint, over what was seen in its place. */
+  #putBack(mine: ClusterEndpoint, known: KnownNetwork, seen: Seen): Txn {
     const keys = this.#keysOf(mine)
-    const own = [keys.endpoint, keys.name, ...keys.addresses]
-    const isOthers = (key: string) => ![undefined, mine.id].includes(decodeOwner(seen.get(key)?.value ?? ''))
-    if (own.slice(1).some(isOthers)) return false
-    const checks = own.map((key): Check => {
+    const checks = [keys.endpoint, keys.name, ...keys.addresses].map((key): Check => {
       const entry = seen.get(key)
       return entry === undefined ? { key, absent: true } : { key, version: entry.version }
     })
     const network = { key: CLUSTER_KEY.network(mine.networkId), version: known.version as string }
-    return (await this.#o.store.txn({ checks: [network, this.#o.membership.check(), ...checks], puts: putsOf(mine) })).ok
+    return { checks: [network, this.#o.membership.check(), ...checks], puts: putsOf(mine) }
   }
 
   /** The endpoint's key with its version: as followed, or read when that is not known or `fresh`. */

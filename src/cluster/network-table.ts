@@ -137,6 +137,7 @@ export class NetworkTable {
     this.#o.bad.forget(entry.key)
     this.#networks.set(id, { ...decoded.value, version: entry.version })
     this.#o.cache.put(CACHE_KEY.network(id), entry.value)
+    if (before !== undefined && before.version === undefined) this.#o.onLost([]) // its endpoints may have waited for it
     if (before === undefined || JSON.stringify(before.value) !== JSON.stringify(decoded.value.value)) this.#o.onChange(id)
   }
 
