@@ -7,9 +7,10 @@ import { type Family, familyOf, parseIp } from '../base/address.ts'
 import { hasCode, NetError } from '../base/errors.ts'
 import type { Address, FdbEntry, Link, LinkSpec, Neighbour, PolicyRule, Route, Step } from '../model/kernel-state.ts'
 import { indexOfLink, isLinkRunning, nameOfLink } from '../sys/ifindex.ts'
-import { errnoName, kernelError } from '../sys/libc.ts'
+import { EBUSY, errnoName, kernelError } from '../sys/libc.ts'
 import { NETLINK_ROUTE, NetlinkSocket } from '../sys/netlink-socket.ts'
 import type { Netns } from '../sys/netns.ts'
+import { pause } from '../sys/pause.ts'
 import { type NetlinkAck, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE } from '../wire/netlink.ts'
 import {
   PF_BRIDGE,
@@ -66,6 +67,9 @@ export function openRtnl(ns?: Netns): Rtnl {
 const familyNumber = (family: Family | undefined): number => (family === undefined ? PF_UNSPEC : family === 4 ? PF_INET : PF_INET6)
 const DONE: NetlinkAck = { errno: 0, text: '' }
 const CREATE = NLM_F_CREATE | NLM_F_EXCL
+/** Together 100 ms; a namespace's links are gone after 25 to 50. */
+const PARENT_TRIES = 25
+const PARENT_PAUSE_MS = 4
 const REPLACE = NLM_F_CREATE | NLM_F_REPLACE
 
 class KernelRtnl implements Rtnl {
@@ -314,12 +318,26 @@ class KernelRtnl implements Rtnl {
   /** Creates a link and completes it; when completing fails it is taken away again, so that the step is done or not done. */
   #addLink(spec: LinkSpec, indexOf: IndexOf): NetlinkAck {
     const { create, after, peer } = encodeLinkAdd(spec, indexOf)
-    const born = this.#link(RTM_NEWLINK, CREATE, create)
+    const born = this.#bear(spec, create)
     if (born.errno !== 0) return born
     let ack = after.length === 0 ? born : this.#inside(spec.netnsFd, (socket) => this.#linkMessages(socket, spec.name, after))
     if (ack.errno === 0 && peer !== undefined && peer.after.length > 0)
       ack = this.#inside(peer.spec.netnsFd ?? spec.netnsFd, (socket) => this.#linkMessages(socket, peer.spec.name, peer.after))
     if (ack.errno !== 0) this.#inside(spec.netnsFd, (socket) => socket.request(RTM_DELLINK, 0, (w) => writeLink(w, byName(spec.name))))
+    return ack
+  }
+
+  /**
+   * A parent has one user of its frames at a time, and the last one's removal is answered before the kernel is done with it: a macvlan on it
+   * is then refused with EBUSY for as long as that takes (netdev_is_rx_handler_busy() in drivers/net/macvlan.c), so it is tried again.
+   */
+  #bear(spec: LinkSpec, create: LinkMessage): NetlinkAck {
+    let ack = this.#link(RTM_NEWLINK, CREATE, create)
+    const hasParent = spec.kind === 'macvlan' || spec.kind === 'ipvlan'
+    for (let n = 0; n < PARENT_TRIES && hasParent && ack.errno === EBUSY; n++) {
+      pause(PARENT_PAUSE_MS)
+      ack = this.#link(RTM_NEWLINK, CREATE, create)
+    }
     return ack
   }
 

@@ -155,6 +155,7 @@ export const O_NONBLOCK = 0o4000
 export const O_CLOEXEC = 0o2000000
 export const EINTR = 4
 export const EAGAIN = 11
+export const EBUSY = 16
 export const ENOBUFS = 105
 
 /** Closes a descriptor, ignoring one that is closed already. */
