@@ -13,7 +13,7 @@ const MAX_PAYLOAD = 1024 * 1024
 const OP = { continuation: 0, text: 1, binary: 2, close: 8, ping: 9, pong: 10 } as const
 
 /** `Sec-WebSocket-Accept` for a client's key. */
-export function acceptKey(key: string): string {
+function acceptKey(key: string): string {
   return createHash('sha1')
     .update(key + HANDSHAKE_GUID)
     .digest('base64')

@@ -11,7 +11,7 @@ import type { SandboxRecord } from './records.ts'
 import type { Parts } from './sandbox-parts.ts'
 import type { UndoStack } from './undo.ts'
 
-export const GATEWAY_BRIDGE = 'docker_gwbridge'
+const GATEWAY_BRIDGE = 'docker_gwbridge'
 const ELSE = 'causeway_gwbrdg'
 
 export class GatewayBridge {

@@ -130,7 +130,7 @@ export function bringAllOut(parts: Parts, record: SandboxRecord, attempt: (fn: (
 }
 
 /** Runs `fn` with a netlink socket in the namespace of a file. Synchronous. */
-export function inPlace<T>(place: string, fn: (rtnl: Rtnl) => T): T {
+function inPlace<T>(place: string, fn: (rtnl: Rtnl) => T): T {
   const ns = openNetns(place)
   try {
     const rtnl = openRtnl(ns)

@@ -1,11 +1,11 @@
 /** Rate limits of interfaces: a token bucket filter as root queueing discipline (tc-tbf(8)). It limits what the interface sends. */
 import { NetError } from '../base/errors.ts'
 import { indexOfLink } from '../sys/ifindex.ts'
-import { errnoName, kernelError } from '../sys/libc.ts'
+import { kernelError } from '../sys/libc.ts'
 import { NETLINK_ROUTE, NetlinkSocket } from '../sys/netlink-socket.ts'
 import type { Netns } from '../sys/netns.ts'
 import { NLM_F_CREATE, NLM_F_REPLACE } from '../wire/netlink.ts'
-import { decodeQdisc, RTM_DELQDISC, RTM_GETQDISC, RTM_NEWQDISC, TC_H_ROOT, type TokenBucket, writeQdisc } from '../wire/tc-tbf.ts'
+import { decodeQdisc, RTM_GETQDISC, RTM_NEWQDISC, TC_H_ROOT, type TokenBucket, writeQdisc } from '../wire/tc-tbf.ts'
 
 /** How long a packet may wait in a token bucket: the figure of CNI's bandwidth plugin. */
 const LATENCY_SECONDS = 0.025
@@ -33,14 +33,6 @@ export function limitRate(ns: Netns | undefined, dev: string, bucket: TokenBucke
   withSocket(ns, dev, (socket, index) => {
     const ack = socket.request(RTM_NEWQDISC, NLM_F_CREATE | NLM_F_REPLACE, (w) => writeQdisc(w, index, bucket))
     if (ack.errno !== 0) throw kernelError('limit the rate of', dev, ack.errno, ack.text)
-  })
-}
-
-/** Takes the limit away; an interface without one is fine. */
-export function unlimitRate(ns: Netns | undefined, dev: string): void {
-  withSocket(ns, dev, (socket, index) => {
-    const ack = socket.request(RTM_DELQDISC, 0, (w) => writeQdisc(w, index))
-    if (ack.errno !== 0 && errnoName(ack.errno) !== 'ENOENT') throw kernelError('unlimit the rate of', dev, ack.errno, ack.text)
   })
 }
 

@@ -12,7 +12,7 @@ export const INFINITE_LEASE = 0xffffffff
 export const ANY_IP = '0.0.0.0' as Ip
 
 /** Option 53. */
-export const DHCP_TYPES = ['discover', 'offer', 'request', 'decline', 'ack', 'nak', 'release', 'inform'] as const
+const DHCP_TYPES = ['discover', 'offer', 'request', 'decline', 'ack', 'nak', 'release', 'inform'] as const
 export type DhcpType = (typeof DHCP_TYPES)[number]
 
 export interface DhcpOptions {

@@ -24,7 +24,7 @@ const NFTA_LIST_ELEM = 1
 const NFTA_DATA_VALUE = 1
 
 /** NF_INET_*. */
-export const HOOK = { prerouting: 0, input: 1, forward: 2, output: 3, postrouting: 4 } as const
+const HOOK = { prerouting: 0, input: 1, forward: 2, output: 3, postrouting: 4 } as const
 const BASE = { network: 1, transport: 2 } as const
 const META_L4PROTO = 16
 const CSUM_INET = 1

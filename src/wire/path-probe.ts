@@ -17,7 +17,7 @@ const VXLAN_FLAGS = 0x08000000
 /** 01:80:c2:00:00:0e, which bridges keep (IEEE 802.1Q table 8-1), and the local experimental EtherType. */
 const FRAME_HEAD = Uint8Array.of(0x01, 0x80, 0xc2, 0, 0, 0x0e, 0x02, 0x43, 0x57, 0x50, 0, 1, 0x88, 0xb5)
 
-export const ipHeaderBytes = (family: 4 | 6): number => (family === 4 ? 20 : 40)
+const ipHeaderBytes = (family: 4 | 6): number => (family === 4 ? 20 : 40)
 
 /** Bytes of the shortest probe, IP header included. */
 export const shortestProbe = (family: 4 | 6): number => ipHeaderBytes(family) + UDP_BYTES + VXLAN_BYTES + ETHERNET_BYTES + PAYLOAD_BYTES

@@ -5,7 +5,6 @@
 import { AttrReader, type MessageWriter, needHeader } from './netlink.ts'
 
 export const RTM_NEWQDISC = 36
-export const RTM_DELQDISC = 37
 export const RTM_GETQDISC = 38
 export const TC_H_ROOT = 0xffffffff
 

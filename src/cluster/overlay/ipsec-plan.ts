@@ -35,7 +35,7 @@ export interface IpsecFacts {
 }
 
 /** The association from `src` to `dst` under a secret and the sender's nonce. */
-export function deriveState(secret: string, nonce: string, src: Ip, dst: Ip): IpsecState {
+function deriveState(secret: string, nonce: string, src: Ip, dst: Ip): IpsecState {
   const bytes = new Uint8Array(
     hkdfSync('sha256', Buffer.from(secret, 'hex'), Buffer.from(nonce, 'hex'), `causeway overlay ${src} > ${dst}`, 4 + KEY_BYTES),
   )

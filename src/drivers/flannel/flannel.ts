@@ -14,7 +14,7 @@ import type { FlannelLease } from './lease.ts'
 /** Names of the options of flannel networks. */
 export const FLANNEL_OPTION = { subnetEnv: 'flannel.subnet_env', etcd: 'flannel.etcd' } as const
 /** Where flanneld writes this host's lease unless it is told otherwise. */
-export const DEFAULT_SUBNET_ENV = '/run/flannel/subnet.env'
+const DEFAULT_SUBNET_ENV = '/run/flannel/subnet.env'
 
 /** Options of the bridge driver that the lease decides on, or that a routed network cannot have. */
 const REFUSED = ['parent', OPTION.gatewayModeIpv4, OPTION.gatewayModeIpv6, OPTION.hostIpv4, OPTION.hostIpv6, OPTION.inhibitIpv4]

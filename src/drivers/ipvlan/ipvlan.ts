@@ -23,7 +23,7 @@ export interface IpvlanConfig {
 }
 
 /** Parses the options of an ipvlan network. Throws NetError with Docker's texts. */
-export function parseIpvlanConfig(network: { id: string; options: Options }): IpvlanConfig {
+function parseIpvlanConfig(network: { id: string; options: Options }): IpvlanConfig {
   const { options } = network
   const askedMode = options['ipvlan_mode'] || 'l2'
   const mode = MODES.find((m) => m === askedMode)

@@ -14,7 +14,7 @@ import type { Parent } from './parent.ts'
 
 const AUX_NAMES: readonly string[] = ['host', 'host6']
 
-export function shimName(network: Network): string {
+function shimName(network: Network): string {
   return `mh-${network.id.slice(0, 12)}`
 }
 

@@ -26,7 +26,7 @@ export interface MacvlanConfig {
 }
 
 /** Parses the options of a macvlan network. Throws NetError with Docker's texts. */
-export function parseMacvlanConfig(network: { id: string; options: Options }): MacvlanConfig {
+function parseMacvlanConfig(network: { id: string; options: Options }): MacvlanConfig {
   const { options } = network
   const asked = options['macvlan_mode'] || 'bridge'
   const mode = MODES.find((m) => m === asked)

@@ -4,7 +4,7 @@ import { NetError } from '../../base/errors.ts'
 import type { IpamPool } from '../../model/network.ts'
 import { boolOption, OPTION, type Options } from '../options.ts'
 
-export const OVERLAY_OPTION = {
+const OVERLAY_OPTION = {
   vxlanIds: 'com.docker.network.driver.overlay.vxlanid_list',
   encrypted: 'encrypted',
   /** Ours: `vxlan` (Docker's way, the default) or `host-gw` (plain routes between hosts that share a link). */

@@ -9,7 +9,7 @@
 import { type Cidr, cidrRange, familyOf, type Ip, ipFromBytes, type Mac, macToBytes } from '../../base/address.ts'
 import { type OverlayEndpoint, type OverlayFacts, tunnelName } from './wanted.ts'
 
-export const GUARD_TABLE = 'bridge causeway_guard'
+const GUARD_TABLE = 'bridge causeway_guard'
 
 /** `names`: interfaces of this host's endpoints in the namespace, by endpoint. Replaces the table as a whole; equal needs are equal texts. */
 export function guardText(facts: OverlayFacts, endpoints: readonly OverlayEndpoint[], names: ReadonlyMap<string, string>): string {
@@ -85,7 +85,7 @@ export function guardText(facts: OverlayFacts, endpoints: readonly OverlayEndpoi
 }
 
 /** The link-local address that the kernel makes from a MAC. */
-export function linkLocalOf(mac: Mac): Ip {
+function linkLocalOf(mac: Mac): Ip {
   const [a = 0, b = 0, c = 0, d = 0, e = 0, f = 0] = macToBytes(mac)
   return ipFromBytes(Uint8Array.of(0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f))
 }

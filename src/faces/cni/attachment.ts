@@ -56,7 +56,7 @@ export function wantsResolver(conf: CniConf, network: Network): boolean {
 }
 
 /** Routes besides the default one that the engine chooses. Those without a gateway go over the network's. */
-export function extraRoutes(conf: CniConf, endpoint: EndpointInfo): CniRoute[] {
+function extraRoutes(conf: CniConf, endpoint: EndpointInfo): CniRoute[] {
   return conf.routes.flatMap((route) => {
     if (isLeftToEngine(route)) return []
     const gw = route.gw ?? (routeFamily(route) === 4 ? endpoint.gateway4 : endpoint.gateway6)

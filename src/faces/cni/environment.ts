@@ -49,12 +49,12 @@ export function parseEnvironment(env: Readonly<Record<string, string | undefined
 }
 
 /** Throws code 4. */
-export function checkContainerId(id: string): void {
+function checkContainerId(id: string): void {
   if (!/^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/.test(id)) throw bad('invalid characters in containerID', id)
 }
 
 /** Throws code 4. */
-export function checkIfname(name: string): void {
+function checkIfname(name: string): void {
   if (name.length > 15) throw bad('interface name is too long', 'interface name should be less than 16 characters')
   if (name === '.' || name === '..') throw bad('interface name is . or ..')
   if (/[/:\s]/.test(name)) throw bad('interface name contains / or : or whitespace characters', name)

@@ -13,7 +13,7 @@ import { CNI, CniError } from './errors.ts'
 import { poolRange } from './ranges.ts'
 
 /** Label of networks that were made here; its value is what they were made from. */
-export const CONFIG_LABEL = 'causeway.cni.config'
+const CONFIG_LABEL = 'causeway.cni.config'
 
 /** The network that a configuration describes. */
 export function networkSpec(conf: CniConf): NetworkSpec {

@@ -30,7 +30,7 @@ function endsOf(range: Range): { first: bigint; last: bigint } {
 }
 
 /** The part of its subnet that a range is, when that part is a subnet too: then the engine itself can choose from it. */
-export function cidrOfRange(range: Range): Cidr | undefined {
+function cidrOfRange(range: Range): Cidr | undefined {
   if (range.start === undefined && range.end === undefined) return range.subnet
   const { first, last } = endsOf(range)
   const family = familyOf(range.subnet)

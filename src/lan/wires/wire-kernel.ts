@@ -19,9 +19,9 @@ export interface WirePlan extends WireSpec {
   readonly hostIfname: string
 }
 
-export const wireAlias = (id: string): string => `causeway:wire:${id}`
+const wireAlias = (id: string): string => `causeway:wire:${id}`
 /** Mark of a bridge that a wire needed and nobody had. */
-export const WIRE_BRIDGE_ALIAS = 'causeway:wire-bridge'
+const WIRE_BRIDGE_ALIAS = 'causeway:wire-bridge'
 
 /** What is wrong with a place, for people: `container web`, `namespace /run/x`. */
 export type PlaceName = string
