@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict'
 import { after, afterEach, test } from 'node:test'
-import { decodeNetwork } from '../../src/cluster/decode.ts'
+import { decodeEndpoint, decodeNetwork } from '../../src/cluster/decode.ts'
 import { CLUSTER_KEY } from '../../src/cluster/keys.ts'
 import { type Member, startMember, until } from './model-lab.ts'
 import type { ModelStores } from './model-suite.ts'
@@ -174,6 +174,10 @@ export function hostileSuite(kind: string, stores: () => HostileStores): void {
       await until(`after ${what} the network's record is put back`, async () => {
         const { value: text = '' } = (await a.store.get(CLUSTER_KEY.network(network.id))) ?? {}
         return decodeNetwork(text, network.id).ok && a.service.view.network(network.id) !== undefined
+      })
+      await until(`after ${what} the endpoints are put back`, async () => {
+        const { entries } = await a.store.list(CLUSTER_KEY.endpoints(network.id))
+        return entries.every(({ key, value: text }) => decodeEndpoint(text, network.id, key.split('/')[2] ?? '').ok)
       })
       const third = await b.start(network, 'third')
       await until(`after ${what} others are followed`, () => namesAt(a).join() === 'other,third')
