@@ -142,4 +142,26 @@ describe('names and repairs of CNI attachments', () => {
     }
     await del('m1', ns, conf)
   })
+
+  test("the same routes and limits as options of an endpoint of Causeway's own container", async () => {
+    await lab.api('POST', '/networks/create', { Name: 'optional', IPAM: { Config: [{ Subnet: '10.97.0.0/24' }] } })
+    await lab.run('box')
+    const connect = (DriverOpts: Record<string, string>) =>
+      lab.api('POST', '/networks/optional/connect', { Container: 'box', EndpointConfig: { DriverOpts } })
+    const wrong = await connect({ 'causeway.rate_out': '10mbit' })
+    assert.equal(wrong.status, 400)
+    assert.match(wrong.json.message, /"10mbit" should be bits per second/)
+    const options = { 'causeway.routes': '10.98.0.0/16, 192.168.8.0/24 via 10.97.0.9', 'causeway.rate_out': '4000000' }
+    assert.equal((await connect(options)).status, 200)
+    for (const again of [false, true]) {
+      if (again) await lab.api('POST', '/containers/box/restart?t=0')
+      const { out } = await lab.exec('box', 'ip', 'route')
+      assert.match(out, /^10\.98\.0\.0\/16 via 10\.97\.0\.1 dev eth1/m)
+      assert.match(out, /^192\.168\.8\.0\/24 via 10\.97\.0\.9 dev eth1/m)
+      const key = (await lab.api('GET', '/containers/box/json')).json.NetworkSettings.SandboxKey
+      assert.match((await lab.inside(key, 'tc qdisc show dev eth1')).out, /tbf .*rate 4Mbit/)
+    }
+    await lab.api('DELETE', '/containers/box?force=1')
+    await lab.api('DELETE', '/networks/optional')
+  })
 })
