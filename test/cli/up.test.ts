@@ -106,6 +106,10 @@ test('a container of the bootstrap image is seen in veth, in its namespace, and 
     spawnSync('curl', ['-s', '-o', '/dev/null', '-w', '%{http_code}', '-m', '5', 'http://127.0.0.1:9090/'], { encoding: 'utf8' }).stdout,
     '404',
   )
+  // a reader that takes its time gets all of it
+  const names = Array.from({ length: 60 }, () => 'web').join(' ')
+  const slow = await runProgram('sh', ['-c', `'${link}' inspect ${names} | (sleep 0.5; jq length)`], { env })
+  assert.equal(slow.stdout, '60\n')
   assert.deepEqual(await cw('port', 'rm', 'web', '127.0.0.1:9090:80'), { code: 0, stdout: '', stderr: '' })
   assert.equal((await cw('port', 'web')).stdout, '80/tcp -> 0.0.0.0:8080\n80/tcp -> [::]:8080\n')
   // what was changed is what the next start does
