@@ -102,8 +102,8 @@ export class Overlay {
     }
   }
 
-  /** Takes up what is there after a start: `networkIds` have endpoints of live containers here. Other namespaces go. */
-  async restore(networkIds: readonly string[]): Promise<void> {
+  /** Takes up what is there after a start: `networkIds` have endpoints of live containers here, `live` by id. Everything else goes. */
+  async restore(networkIds: readonly string[], live: ReadonlySet<string> = new Set()): Promise<void> {
     this.#restored = true
     for (const id of networkIds) {
       const facts = this.#facts(id)
@@ -112,6 +112,7 @@ export class Overlay {
           if (isEncrypted(facts)) this.#encrypted.joinSoon()
           this.#tellPeers(id)
           await this.sandboxes.ensure(facts, this.#endpoints(id))
+          await this.sandboxes.removeStrayPorts(id, live)
         } else
           this.#o.log.warn('an overlay network of running containers is not known to the cluster: it goes on as it is', { network: id })
       } catch (error) {
@@ -176,7 +177,8 @@ export class Overlay {
       },
       restore: async (networks, endpoints) => {
         await inner.restore?.(networks, endpoints)
-        await this.restore([...new Set(endpoints.map(({ network }) => network.id))])
+        const live = new Set(endpoints.map(({ endpoint }) => endpoint.endpointId))
+        await this.restore([...new Set(endpoints.map(({ network }) => network.id))], live)
       },
     }
   }

@@ -132,6 +132,16 @@ export class OverlaySandboxes {
     return this.#repair(sandbox)
   }
 
+  /** Takes away interfaces of containers whose endpoints are not in `live`: what a crash has left between record and kernel. */
+  async removeStrayPorts(networkId: string, live: ReadonlySet<string>): Promise<void> {
+    const sandbox = this.#open.get(networkId)
+    const ports = sandbox?.namespace.rtnl.links('veth').filter(({ alias }) => alias.startsWith(portAlias(''))) ?? []
+    const strays = ports.filter(({ alias }) => !live.has(alias.slice(portAlias('').length))).map(({ name }) => name)
+    if (strays.length === 0) return
+    this.#options.log.info('removing links of an overlay network left by a crash', { network: networkId, links: strays })
+    await sandbox?.namespace.rtnl.deleteLinksInBackground(strays)
+  }
+
   /** Name for the interface of an endpoint: the one it has, else the lowest free vethN. */
   interfaceName(networkId: string, endpointId: string): string {
     const sandbox = this.#known(networkId)
