@@ -260,6 +260,14 @@ test('the last member takes the namespace along, its VXLAN id is free at once', 
   assert.ok(await pings(c1, c2.ip))
 })
 
+test('an interface that a crash has left between record and kernel goes, those of live endpoints stay', async () => {
+  const stray = `causeway:endpoint:${'f'.repeat(64)}`
+  await lab.inside(0, `ip link add stray0 type veth peer name stray1; ip link set stray0 alias ${stray} master br0; ip link set stray0 up`)
+  await lab.sandboxes[0]?.removeStrayPorts(lab.networkId, new Set(lab.endpoints.map(({ id }) => id)))
+  await until('it is gone', async () => !(await lab.inside(0, 'ip -o link')).out.includes('stray'))
+  assert.ok(await pings(c1, c2.ip))
+})
+
 test('the id of a network that is just leaving is had by the next one', async () => {
   const sandboxes = lab.sandboxes[2] as Members['sandboxes'][number]
   const [old, next] = ['a', 'b'].map((digit) => ({ ...lab.facts(2), networkId: digit.repeat(64) })) as [OverlayFacts, OverlayFacts]
