@@ -338,7 +338,7 @@ test('an event reader that never reads is cut off and holds nobody up', async ()
   assert.equal(lab.events.listeners.size, 0)
 })
 
-test('closing the server ends hijacked and streaming connections', async () => {
+test('closing the server ends hijacked and streaming connections', { timeout: 20_000 }, async () => {
   const other = await apiLab()
   await other.call('POST', '/containers/create?name=c1', { Image: 'busybox' })
   const events = await other.open('GET', '/events')

@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process'
 import { after, test } from 'node:test'
 import { startEngineLab } from '../../testkit/engine-lab.ts'
 import { isolate } from '../../testkit/isolated.ts'
+import { until } from '../../testkit/until.ts'
 
 isolate()
 const lab = await startEngineLab()
@@ -293,17 +294,25 @@ test('events tell the life of a network: create, connect, disconnect, destroy', 
 })
 
 test('live events reach a client that was there before', async () => {
-  const client = spawn('docker', ['-H', `unix://${lab.socket}`, 'events', '--filter', 'type=network', '--format', '{{.Action}}'], {
-    stdio: ['ignore', 'pipe', 'ignore'],
-  })
+  const client = spawn(
+    'docker',
+    ['-H', `unix://${lab.socket}`, 'events', '--filter', 'type=network', '--format', '{{.Action}} {{.Actor.Attributes.name}}'],
+    {
+      stdio: ['ignore', 'pipe', 'ignore'],
+    },
+  )
   let text = ''
   client.stdout.on('data', (chunk: Buffer) => {
     text += chunk.toString()
   })
-  await new Promise((resolve) => setTimeout(resolve, 500))
+  await until('the client listens', async () => {
+    await network('early1')
+    await removeNetworks('early1')
+    return text !== ''
+  })
   await network('live1')
   await removeNetworks('live1')
-  for (let i = 0; i < 40 && !text.includes('destroy'); i++) await new Promise((resolve) => setTimeout(resolve, 50))
+  await until('both events', () => text.includes('destroy live1\n'))
   client.kill()
-  assert.equal(text, 'create\ndestroy\n')
+  assert.deepEqual(text.match(/.* live1\n/g), ['create live1\n', 'destroy live1\n'])
 })

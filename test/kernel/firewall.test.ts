@@ -122,9 +122,12 @@ test('firewall: a network with a source address of its own leaves with that addr
 
 test('firewall: the segment size of forwarded connections is lowered to what the path carries', async () => {
   sh('ip link set out0 mtu 1300')
-  const seen = lab.run('client', "timeout 3 tcpdump -nlc1 -i eth0 'tcp[tcpflags] & tcp-syn != 0 and dst port 80' 2>/dev/null")
-  await new Promise((resolve) => setTimeout(resolve, 700))
-  await lab.call('c-nat0', CLIENT4, 80)
+  const seen = lab.run('client', "timeout 10 tcpdump -nlc1 -i eth0 'tcp[tcpflags] & tcp-syn != 0 and dst port 80' 2>/dev/null")
+  let isSeen = false
+  void seen.finally(() => {
+    isSeen = true
+  })
+  while (!isSeen) await lab.call('c-nat0', CLIENT4, 80) // the first ones may come before tcpdump listens
   sh('ip link set out0 mtu 1500')
   assert.match(await seen, /mss 1260,/)
 })

@@ -5,6 +5,7 @@ import { after, before, test } from 'node:test'
 import { installDnsRedirect } from '../../src/kernel/sandbox-dns.ts'
 import { createNetns, initNetns, type Netns, openNetns } from '../../src/sys/netns.ts'
 import { isolate } from '../../testkit/isolated.ts'
+import { until } from '../../testkit/until.ts'
 import { sh } from './firewall-lab.ts'
 
 isolate()
@@ -57,8 +58,13 @@ test('sandbox dns: queries to port 53 reach the resolver over UDP and TCP, and t
 
 test('sandbox dns: a container may bind port 53 itself, on every address', async () => {
   resolver('0.0.0.0', 53, '192.0.2.53')
-  await new Promise((resolve) => setTimeout(resolve, 500))
-  assert.equal(dig('@127.0.0.1'), '192.0.2.53')
+  await until('its resolver answers', () => {
+    try {
+      return dig('@127.0.0.1') === '192.0.2.53'
+    } catch {
+      return false // dig fails while nobody listens
+    }
+  })
   assert.equal(dig('@127.0.0.11'), '192.0.2.1')
   assert.equal(dig('@127.0.0.11', '+tcp'), '192.0.2.2')
 })
