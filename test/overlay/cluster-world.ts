@@ -255,21 +255,15 @@ export class World {
     )
   }
 
-  /** Does what a person would: a container that lost its address to another one while its host was evicted is disconnected. */
-  async #settleConflicts(): Promise<void> {
-    for (const [host, engine] of this.lab.engines.entries()) {
-      const { conflicts } = (await engine.api('GET', '/causeway/v1/cluster')).json as {
-        conflicts: { endpointId: string; networkId: string; name: string; why: string }[]
+  /** Containers that lost their place to another one while their host was evicted, and that their engines have not taken off it yet. */
+  async #unsettled(): Promise<string[]> {
+    const lists = this.lab.engines.map(async ({ api, host }) => {
+      const { conflicts } = (await api('GET', '/causeway/v1/cluster')).json as {
+        conflicts: { name: string; why: string; outcome: string }[]
       }
-      for (const { endpointId, networkId, name, why } of conflicts) {
-        const networks = (await engine.api('GET', `/containers/${name}/json`)).json?.NetworkSettings?.Networks ?? {}
-        const attached = Object.values(networks as Record<string, { EndpointID: string }>)
-        if (!attached.some(({ EndpointID }) => EndpointID === endpointId)) continue
-        this.#say(`host${host + 1}: ${name} is disconnected: ${why}`)
-        this.#count('a conflict')
-        await this.#call(host, 'disconnect', 'POST', `/networks/${networkId}/disconnect`, { Container: name, Force: true })
-      }
-    }
+      return conflicts.filter(({ outcome }) => outcome === '').map(({ name, why }) => `${host.name}: ${name} keeps its place: ${why}`)
+    })
+    return (await Promise.all(lists)).flat()
   }
 
   /** Mends everything, waits until nothing changes any more, and says what is wrong then. */
@@ -281,8 +275,8 @@ export class World {
     await this.lab.etcd.ready()
     const until = performance.now() + REST_MS
     for (;;) {
-      await this.#settleConflicts()
       const judged = await judgeState(this.lab).catch((error: Error) => ({ truth: undefined, wrong: [error.message] }))
+      judged.wrong.push(...(await this.#unsettled()))
       if (judged.wrong.length === 0 && judged.truth !== undefined) {
         const { truth } = judged
         const gone = this.#containers.filter(({ name }) => !truth.attached.some((a) => a.container === name)).map(({ name }) => name)
