@@ -58,6 +58,8 @@ export interface EndpointFinal extends EndpointAsk {
   /** Name of the outer end on the host, when the interface is a pair. */
   readonly hostIfname?: string
   readonly data: AuthorityData
+  /** In {@link Authority.restore}: its sandbox reaches the outside over it. */
+  readonly isGateway?: boolean
 }
 
 /** An endpoint of the network on another host. */
@@ -93,6 +95,11 @@ export interface Authority {
   createEndpoint?(network: Network, endpoint: EndpointFinal): Promise<AuthorityData | undefined>
   /** The interface is in place, with addresses: others may be told the name now. Awaited before the start call answers. */
   activateEndpoint?(network: Network, endpoint: EndpointFinal): Promise<void>
+  /**
+   * The endpoint has become the one over which its sandbox reaches the outside (in either family), or is that no longer and stays. After
+   * {@link activateEndpoint}; one that goes is not told. Throws when an endpoint cannot be made the gateway: it is not attached then.
+   */
+  setGateway?(network: Network, endpoint: EndpointFinal, isGateway: boolean): Promise<void>
   /** The container is about to have the name in `endpoint`: others are told that one. Throws when the network has it already. */
   renameEndpoint?(network: Network, endpoint: EndpointFinal): Promise<void>
   /** The interface has gone. Frees the addresses that were granted. */

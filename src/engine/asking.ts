@@ -5,6 +5,7 @@ import type { EndpointSettings } from '../model/endpoint.ts'
 import type { Network } from '../model/network.ts'
 import { type Attached, isUserDefined } from './attachments.ts'
 import { dnsNamesOf } from './endpoint-rules.ts'
+import { tellGateways } from './gateway-tell.ts'
 import type { EndpointRecord, SandboxRecord } from './records.ts'
 import type { Parts } from './sandbox-parts.ts'
 
@@ -56,9 +57,10 @@ export class Asking {
     return { ...e, data: asked.data }
   }
 
-  /** Last: the interfaces are in place. From here on the records say what there is. */
-  async activate(): Promise<void> {
+  /** Last: the interfaces are in place. From here on the records say what there is. `before`: the sandbox without them, if it was there. */
+  async activate(before?: SandboxRecord): Promise<void> {
     for (const { authority, network, final } of this.#asked.values()) if (final) await authority.activateEndpoint?.(network, final)
+    await tellGateways(this.#parts, before, this.#parts.registry.get(this.#sandbox.containerId))
     for (const id of this.#asked.keys()) this.#parts.desk.settle(id)
   }
 

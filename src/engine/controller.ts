@@ -22,6 +22,7 @@ import type { Environment, NetworkingConfig } from './environment.ts'
 import { Firewall } from './firewall.ts'
 import { Forwarding } from './forwarding.ts'
 import { GatewayBridge, gatewayEndpointName } from './gateway-bridge.ts'
+import { gatewaysOf, tellGatewaysAfterwards } from './gateway-tell.ts'
 import { HostKernel } from './host-kernel.ts'
 import { HostRoutes } from './host-routes.ts'
 import { LegacyLinks } from './legacy-links.ts'
@@ -231,9 +232,13 @@ export class Controller implements NetworkController {
       return share
     }
     for (const network of this.networks.list()) shareOf(network)?.networks.push(network)
-    for (const record of this.registry.all())
-      for (const at of this.#attachments.of(record))
-        shareOf(at.network)?.endpoints.push({ network: at.network, endpoint: finalOf(record, at) })
+    for (const record of this.registry.all()) {
+      const gateways = gatewaysOf(this.#parts, record)
+      for (const at of this.#attachments.of(record)) {
+        const isGateway = gateways.some((gateway) => gateway.record.id === at.record.id)
+        shareOf(at.network)?.endpoints.push({ network: at.network, endpoint: { ...finalOf(record, at), isGateway } })
+      }
+    }
     for (const [authority, { networks, endpoints }] of shares)
       try {
         await authority.restore?.(networks, endpoints)
@@ -363,14 +368,24 @@ export class Controller implements NetworkController {
     return this.#turns.run(containerId, async () =>
       this.#isAsking(network)
         ? this.#changes.connectAsking(containerId, network, settings)
-        : this.#changes.connect(containerId, network, settings),
+        : this.#connectTelling(containerId, network, settings),
     )
+  }
+
+  /** Another network may have been the way out until now. */
+  async #connectTelling(containerId: string, network: string, settings: EndpointSettings): Promise<EndpointInfo> {
+    const before = this.registry.get(containerId)
+    const info = this.#changes.connect(containerId, network, settings)
+    await tellGatewaysAfterwards(this.#parts, before, this.registry.get(containerId))
+    return info
   }
 
   async disconnect(containerId: string, network: string, _force: boolean): Promise<void> {
     await this.#turns.run(containerId, async () => {
+      const before = this.registry.get(containerId)
       const gone = this.#changes.disconnect(containerId, network)
       if (gone) await tellGone(this.#parts, [gone])
+      await tellGatewaysAfterwards(this.#parts, before, this.registry.get(containerId))
       this.#life.dropAbandoned()
     })
   }

@@ -42,6 +42,8 @@ export interface RemoteAuthorityParts {
 export class RemoteAuthority implements Authority {
   readonly name: string
   readonly #p: RemoteAuthorityParts
+  /** Endpoints that are, or are not, the gateway of their sandbox, by id. */
+  readonly #gateways = new Map<string, boolean>()
 
   constructor(parts: RemoteAuthorityParts) {
     this.name = parts.name
@@ -190,6 +192,7 @@ export class RemoteAuthority implements Authority {
   async createEndpoint(network: Network, endpoint: EndpointFinal): Promise<AuthorityData | undefined> {
     const driver = this.#p.network
     if (driver === undefined) return undefined
+    this.#gateways.set(endpoint.endpointId, false)
     const ref = { NetworkID: network.id, EndpointID: endpoint.endpointId }
     try {
       const chosen = endpoint.data['isMade'] === true ? endpointData(endpoint.data) : await driver.createEndpoint(network, endpoint)
@@ -213,13 +216,21 @@ export class RemoteAuthority implements Authority {
     await undo().catch(() => this.#takeBack(`endpoint ${ref.EndpointID}`, undo))
   }
 
-  async activateEndpoint(network: Network, endpoint: EndpointFinal): Promise<void> {
-    const { gateway4, gateway6 } = endpointData(endpoint.data)
-    if (this.#p.network === undefined || (gateway4 === '' && gateway6 === '')) return
+  /** As libnetwork has it: only the endpoint that is its sandbox's gateway hears of published ports, and it hears when it is that no longer. */
+  async setGateway(network: Network, endpoint: EndpointFinal, isGateway: boolean): Promise<void> {
+    const driver = this.#p.network
+    if (driver === undefined) return
+    const { endpointId } = endpoint
+    if (!isGateway) {
+      this.#gateways.set(endpointId, false)
+      await this.#tolerant('endpoint', () => driver.revokeExternal({ NetworkID: network.id, EndpointID: endpointId }))
+      return
+    }
+    this.#gateways.set(endpointId, true) // an answer that is lost may be a yes
     try {
-      await this.#p.network.programExternal(network, endpoint)
+      await driver.programExternal(network, endpoint)
     } catch (error) {
-      const text = `driver failed programming external connectivity on endpoint ${endpoint.containerName} (${endpoint.endpointId}): ${messageOf(error)}`
+      const text = `driver failed programming external connectivity on endpoint ${endpoint.containerName} (${endpointId}): ${messageOf(error)}`
       throw new NetError(error instanceof NetError ? error.code : 'internal', text, {}, error)
     }
   }
@@ -228,13 +239,16 @@ export class RemoteAuthority implements Authority {
     const { network: driver, ipam } = this.#p
     const ref = { NetworkID: network.id, EndpointID: endpointId }
     const { gateway4, gateway6, held } = endpointData(data)
+    // of one that a crash has left nobody knows
+    const wasGateway = this.#gateways.get(endpointId) ?? (gateway4 !== '' || gateway6 !== '')
     try {
       if (driver !== undefined) {
-        if (gateway4 !== '' || gateway6 !== '') await this.#tolerant('endpoint', () => driver.revokeExternal(ref))
+        if (wasGateway) await this.#tolerant('endpoint', () => driver.revokeExternal(ref))
         await this.#tolerant('endpoint', () => driver.leave(ref), 'debug')
         await this.#tolerant('endpoint', () => driver.deleteEndpoint(ref), 'debug')
       }
       if (ipam !== undefined) for (const { pool, ip } of held) await this.#tolerant(`address ${ip}`, () => ipam.releaseAddress(pool, ip))
+      this.#gateways.delete(endpointId)
     } catch (error) {
       throw away(`Cannot take endpoint ${endpointId.slice(0, 12)} off network ${network.name}`, error)
     }
@@ -248,6 +262,7 @@ export class RemoteAuthority implements Authority {
     endpoints: readonly { readonly network: Network; readonly endpoint: EndpointFinal }[],
   ): Promise<void> {
     const { ipam, later, log } = this.#p
+    for (const { endpoint } of endpoints) this.#gateways.set(endpoint.endpointId, endpoint.isGateway === true)
     if (ipam === undefined || networks.length === 0) return
     const replay = async () => {
       if ((await ipam.capabilities('once')).RequiresRequestReplay !== true) return

@@ -107,6 +107,38 @@ test('a plugin without a gateway: the way out and published ports are docker_gwb
   }
 })
 
+test('published ports are told to the network that is the way out, and to the next one when it is that no longer', async () => {
+  for (const [name, subnet] of [
+    ['wayone', '10.94.0.0/24'],
+    ['waytwo', '10.95.0.0/24'],
+  ])
+    await must(lab.docker('network', 'create', '-d', 'pyplug', '--subnet', subnet as string, name as string))
+  const from = plugin.calls().length
+  /** Networks that were told, oldest first. */
+  const told = async () => {
+    const names = new Map<string, string>()
+    for (const name of ['wayone', 'waytwo']) names.set((await lab.api('GET', `/networks/${name}`)).json.Id, name)
+    return plugin
+      .calls()
+      .slice(from)
+      .filter(({ method }) => /ExternalConnectivity/.test(method))
+      .map(({ method, body }) => `${/Program|Revoke/.exec(method)?.[0]} ${names.get(body.NetworkID)}`)
+  }
+  await lab.run('gg', { networks: ['waytwo', 'wayone'] })
+  // wayone comes first by its name; whichever was connected first may have been it for a moment
+  assert.equal((await told()).at(-1), 'Program wayone')
+  await lab.kill9()
+  await lab.start()
+  await must(lab.docker('network', 'disconnect', 'wayone', 'gg'))
+  assert.deepEqual((await told()).slice(-2), ['Revoke wayone', 'Program waytwo'])
+  await must(lab.docker('network', 'connect', 'wayone', 'gg'))
+  assert.deepEqual((await told()).slice(-2), ['Revoke waytwo', 'Program wayone'])
+  const before = (await told()).length
+  await must(lab.docker('rm', '-f', 'gg'))
+  await must(lab.docker('network', 'rm', 'wayone', 'waytwo'))
+  assert.deepEqual((await told()).length - before, 1, 'only the one that was the way out is revoked')
+})
+
 test('a plugin that fails leaves nothing, and its words reach the user', async () => {
   plugin.faults({ 'NetworkDriver.CreateNetwork': { body: { Err: 'no more bridges' }, times: 1 } })
   assert.match((await lab.docker('network', 'create', '-d', 'pyplug', 'bad')).err, /remote: no more bridges/)
