@@ -48,7 +48,7 @@ export class LiveChanges {
       )
       isAttached = true
       this.#settleGatewayBridge(containerId)
-      await asking.activate()
+      await asking.activate(before)
       undo.commit()
       return info
     } catch (cause) {
