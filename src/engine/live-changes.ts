@@ -7,6 +7,7 @@ import type { Attached } from './attachments.ts'
 import { checkEndpointSettings, dnsNamesOf, refuseConfigOnly } from './endpoint-rules.ts'
 import { withGatewayBridge } from './gateway-bridge.ts'
 import { bringOut } from './plugs.ts'
+import { cutPorts } from './port-cuts.ts'
 import type { EndpointRecord, SandboxRecord } from './records.ts'
 import { type DefaultRoute, SandboxKernel } from './sandbox-kernel.ts'
 import { forgetAddressFlows, forgetPortFlows, type Parts, plugIn, publishNames, withdrawNames } from './sandbox-parts.ts'
@@ -246,19 +247,19 @@ export class LiveChanges {
   removePorts(containerId: string, requests: readonly PortRequest[]): void {
     const { attachments, firewall, ports, registry } = this.#parts
     const before = this.#require(containerId)
-    for (const request of requests)
-      if (!before.ports.some((b) => isMeant(b, request)))
-        throw new NetError(
-          'not-found',
-          `container ${before.containerName} publishes no port ${request.hostPort || '*'}->${request.containerPort || '*'}/${request.proto}`,
-        )
-    const gone = before.ports.filter((b) => requests.some((r) => isMeant(b, r)))
-    const stays = (p: PortRequest) =>
-      !gone.some((b) => b.proto === p.proto && b.containerPort === p.containerPort && (p.hostPort === 0 || p.hostPort === b.hostPort))
-    firewall.change([], attachments.portElements(before, gone))
+    const { gone, left, ended, unknown, stays } = cutPorts(before.ports, requests)
+    const [missing] = unknown
+    if (missing !== undefined)
+      throw new NetError(
+        'not-found',
+        `container ${before.containerName} publishes no port ${missing.hostPort || '*'}->${missing.containerPort || '*'}/${missing.proto}`,
+      )
+    firewall.change(attachments.portElements(before, left), attachments.portElements(before, gone))
     ports.withdraw(before.id, gone)
-    registry.save({ ...before, ports: before.ports.filter((b) => !gone.includes(b)), portRequests: before.portRequests.filter(stays) })
-    forgetPortFlows(this.#parts, gone)
+    ports.keep(before.id, left)
+    const stayed = before.ports.filter((b) => !gone.includes(b))
+    registry.save({ ...before, ports: [...stayed, ...left], portRequests: before.portRequests.filter(stays) })
+    forgetPortFlows(this.#parts, ended)
   }
 
   #require(containerId: string): SandboxRecord {
@@ -294,11 +295,3 @@ function sticky(requests: readonly PortRequest[], bindings: readonly PortBinding
 }
 
 /** Zero ports and an empty address in the request stand for any. */
-function isMeant(b: PortBinding, r: PortRequest): boolean {
-  return (
-    b.proto === r.proto &&
-    (r.containerPort === 0 || b.containerPort === r.containerPort) &&
-    (r.hostPort === 0 || b.hostPort === r.hostPort) &&
-    (r.hostIp === '' || b.hostIp === r.hostIp)
-  )
-}

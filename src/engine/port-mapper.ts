@@ -102,6 +102,11 @@ export class PortMapper {
     this.#names.delete(holder)
   }
 
+  /** What is left of an interval that was withdrawn stays taken. */
+  keep(holder: string, bindings: readonly PortBinding[]): void {
+    for (const binding of bindings) this.#table.add(binding, holder)
+  }
+
   /** Releases bindings. Idempotent. */
   withdraw(holder: string, bindings: readonly PortBinding[]): void {
     for (const binding of bindings) {

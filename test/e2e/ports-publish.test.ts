@@ -294,6 +294,13 @@ test('thousands of ports cost what one costs: a few elements, no sockets, no tim
   ] as const)
     assert.match(await site.ask(place, 'tcp', ip, port), / range$/, `${ip} ${port}`)
   assert.equal(await site.ask(lan, 'tcp', H4, 25000, { wait: 0.4 }), '')
+  // one of them is taken back, and is anybody's
+  const ports = [{ containerPort: 22222, hostPort: 22222 }]
+  assert.equal((await lab.api('DELETE', '/causeway/v1/containers/r5000/ports', { ports })).status, 204)
+  assert.equal(await site.ask(lan, 'tcp', H4, 22222, { wait: 0.4 }), '')
+  for (const port of [20000, 24999]) assert.match(await site.ask(lan, 'tcp', H4, port), / range$/, `${port} goes on`)
+  assert.equal((await lab.api('POST', '/causeway/v1/containers/r5000/ports', { ports })).status, 201)
+  assert.match(await site.ask(lan, 'tcp', H4, 22222), / range$/)
   const taken = await lab.api('POST', '/containers/create?name=r2', {
     Image: 'busybox',
     HostConfig: { NetworkMode: 'dual', PortBindings: { '1/tcp': [{ HostPort: '23456' }] } },
