@@ -119,74 +119,38 @@ export async function pullImage(
 ): Promise<Pulled> {
   const scratch = layers.scratch('pull')
   try {
-    const access = authArguments(scratch, ref, auth)
-    const common = [...access, ...(isInsecureHost(options, ref.domain) ? ['--tls-verify=false'] : [])]
-    let source = locationOf(options, ref)
-    let raw = await inspect(['--raw', ...common, source], ref, signal)
-    const digest = `sha256:${sha256(raw)}`
-    let manifest = JSON.parse(raw) as Manifest
-    if (manifest.manifests !== undefined) {
-      const chosen = choosePlatform(manifest.manifests, platform)
-      if (chosen?.digest === undefined)
-        throw new NetError('not-found', `no matching manifest for ${showPlatform(platform)} in the manifest list entries`)
-      const { tag: _, ...untagged } = ref
-      source = locationOf(options, { ...untagged, digest: chosen.digest })
-      raw = await inspect(['--raw', ...common, source], ref, signal)
-      manifest = JSON.parse(raw) as Manifest
-    }
-    const configDigest = manifest.config?.digest
-    if (configDigest === undefined || manifest.layers === undefined) {
-      throw new NetError(
-        'not-implemented',
-        `Cannot pull "${familiar(ref)}": its manifest has schema ${manifest.schemaVersion ?? '?'}, expected 2`,
-      )
-    }
+    const common = [...authArguments(scratch, ref, auth), ...(isInsecureHost(options, ref.domain) ? ['--tls-verify=false'] : [])]
+    const { digest, source, configDigest, blobs } = await readManifest(ref, platform, options, common, signal)
     progress({ status: `Pulling from ${ref.domain === 'docker.io' ? ref.path : familiarName(ref)}`, id: ref.digest ?? ref.tag ?? 'latest' })
     if (isDigest(configDigest) && images.has(configDigest.slice(7))) return { hex: configDigest.slice(7), digest, isNew: false }
-    const configText = await inspect(['--config', '--raw', ...common, source], ref, signal)
-    // the last byte may be a line feed that `inspect` added
-    const exact = [configText, configText.replace(/\n$/, '')].find((text) => `sha256:${sha256(text)}` === configDigest)
-    if (exact === undefined) throw new NetError('invalid', `image config verification failed for digest ${configDigest}`)
-    const diffIds = parseImageConfig(exact).rootfs.diff_ids
-    const blobs = manifest.layers.map((layer) => layer.digest ?? '')
+    const config = await readConfig(ref, source, configDigest, common, signal)
+    const diffIds = parseImageConfig(config).rootfs.diff_ids
     const layout = join(scratch, 'oci')
-    const store = join(layout, 'blobs', 'sha256')
-    mkdirSync(store, { recursive: true })
-    const shortOf = (i: number): string => (blobs[i] ?? '').slice(7, 19)
-    for (const [i, diffId] of diffIds.entries()) {
-      const there = layers.has(diffId)
-      progress({ status: there ? 'Already exists' : 'Pulling fs layer', progressDetail: {}, id: shortOf(i) })
-      if (there && isDigest(blobs[i] ?? '')) writeFileSync(join(store, (blobs[i] as string).slice(7)), '')
-    }
+    const idOf = (i: number): string => (blobs[i] ?? '').slice(7, 19)
+    const say = (status: string, id: string) => progress({ status, progressDetail: {}, id })
+    diffIds.forEach((diffId, i) => void say(layers.has(diffId) ? 'Already exists' : 'Pulling fs layer', idOf(i)))
+    passOver(
+      blobs.filter((_, i) => layers.has(diffIds[i] ?? '')),
+      layout,
+    )
     const pins = diffIds.filter((diffId) => layers.has(diffId)).map((diffId) => layers.pin(diffId))
     try {
-      await copy(
-        [...prefixed('src', common), '--dest-oci-accept-uncompressed-layers', source, `oci:${layout}:image`],
-        ref,
-        'pull',
-        signal,
-        (line) => {
-          const started = /Copying blob (?:sha256:)?([0-9a-f]{12})/.exec(line)?.[1]
-          if (started !== undefined) progress({ status: 'Downloading', progressDetail: {}, id: started })
-        },
-      )
+      const from = [...prefixed('src', common), '--dest-oci-accept-uncompressed-layers', source]
+      await copy([...from, `oci:${layout}:image`], ref, 'pull', signal, (line) => {
+        const started = /Copying blob (?:sha256:)?([0-9a-f]{12})/.exec(line)?.[1]
+        if (started !== undefined) say('Downloading', started)
+      })
       const written = writtenLayers(layout)
-      const hex = await installImage(
-        layers,
-        images,
-        exact,
-        written.length,
-        async (i) => (await fs.open(written[i] as string)).createReadStream(),
-        {
-          unpacking: (i) => {
-            progress({ status: 'Download complete', progressDetail: {}, id: shortOf(i) })
-            progress({ status: 'Extracting', progressDetail: {}, id: shortOf(i) })
-          },
-          done: (i, _diffId, wasThere) => {
-            if (!wasThere) progress({ status: 'Pull complete', progressDetail: {}, id: shortOf(i) })
-          },
+      const open = async (i: number) => (await fs.open(written[i] as string)).createReadStream()
+      const hex = await installImage(layers, images, config, written.length, open, {
+        unpacking: (i) => {
+          say('Download complete', idOf(i))
+          say('Extracting', idOf(i))
         },
-      )
+        done: (i, _diffId, wasThere) => {
+          if (!wasThere) say('Pull complete', idOf(i))
+        },
+      })
       return { hex, digest, isNew: true }
     } finally {
       for (const release of pins) release()
@@ -194,6 +158,62 @@ export async function pullImage(
   } finally {
     rmSync(scratch, { recursive: true, force: true })
   }
+}
+
+/** What a registry says of an image for one platform. */
+interface Offered {
+  /** Digest of the manifest, or of the list that it was chosen from. */
+  readonly digest: string
+  /** Where skopeo finds this very image. */
+  readonly source: string
+  readonly configDigest: string
+  /** Digests of the layers as they are transferred, lowest first. */
+  readonly blobs: readonly string[]
+}
+
+/** Reads the manifest; of a list, the one for the platform. Throws `not-found`, and `not-implemented` for the old schema 1. */
+async function readManifest(
+  ref: Reference,
+  platform: Platform,
+  options: RegistryOptions,
+  common: readonly string[],
+  signal: AbortSignal,
+): Promise<Offered> {
+  let source = locationOf(options, ref)
+  const raw = await inspect(['--raw', ...common, source], ref, signal)
+  let manifest = JSON.parse(raw) as Manifest
+  if (manifest.manifests !== undefined) {
+    const chosen = choosePlatform(manifest.manifests, platform)
+    if (chosen?.digest === undefined)
+      throw new NetError('not-found', `no matching manifest for ${showPlatform(platform)} in the manifest list entries`)
+    const { tag: _, ...untagged } = ref
+    source = locationOf(options, { ...untagged, digest: chosen.digest })
+    manifest = JSON.parse(await inspect(['--raw', ...common, source], ref, signal)) as Manifest
+  }
+  const configDigest = manifest.config?.digest
+  if (configDigest === undefined || manifest.layers === undefined) {
+    throw new NetError(
+      'not-implemented',
+      `Cannot pull "${familiar(ref)}": its manifest has schema ${manifest.schemaVersion ?? '?'}, expected 2`,
+    )
+  }
+  return { digest: `sha256:${sha256(raw)}`, source, configDigest, blobs: manifest.layers.map((layer) => layer.digest ?? '') }
+}
+
+/** The image's configuration, byte for byte what its digest was made of. Throws `invalid` when it is not. */
+async function readConfig(ref: Reference, source: string, digest: string, common: readonly string[], signal: AbortSignal): Promise<string> {
+  const text = await inspect(['--config', '--raw', ...common, source], ref, signal)
+  // the last byte may be a line feed that `inspect` added
+  const exact = [text, text.replace(/\n$/, '')].find((candidate) => `sha256:${sha256(candidate)}` === digest)
+  if (exact === undefined) throw new NetError('invalid', `image config verification failed for digest ${digest}`)
+  return exact
+}
+
+/** Puts empty files where skopeo looks before it fetches a layer: it takes these as fetched. */
+function passOver(blobs: readonly string[], layout: string): void {
+  const store = join(layout, 'blobs', 'sha256')
+  mkdirSync(store, { recursive: true })
+  for (const blob of blobs) if (isDigest(blob)) writeFileSync(join(store, blob.slice(7)), '')
 }
 
 /** Files of the layers in an OCI layout with one image, lowest first. */
