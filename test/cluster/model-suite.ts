@@ -268,7 +268,7 @@ export function modelSuite(kind: string, stores: () => ModelStores, rounds: numb
     await until('h2 is down', () => a.service.view.host(b.id)?.state === 'down')
     await assert.rejects(a.remove(network), /which is down: `causeway cluster evict h2` frees what it has/)
     assert.deepEqual((await a.service.inspectHost('h2')).endpoints.length, 22)
-    assert.deepEqual(await a.service.evict('h2'), { host: 'h2', endpoints: 22 })
+    assert.deepEqual(await a.service.evict('h2'), { host: 'h2', endpoints: 22, addresses: 0 })
     await until('its names are gone', () => a.names.size === 0)
     assert.equal(a.service.view.host(b.id), undefined)
     const taker = await a.start(network, 'wanted')

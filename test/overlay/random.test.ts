@@ -18,7 +18,7 @@ import { seeded } from '../../testkit/random.ts'
 import { World } from './cluster-world.ts'
 
 const skip = etcdMissing() ?? false
-const STEPS = Number(process.env['CAUSEWAY_RANDOM_STEPS'] ?? 200)
+const STEPS = Number(process.env['CAUSEWAY_RANDOM_STEPS'] ?? 120)
 /** Steps after which everything is mended and judged. */
 const STRETCH = 200
 /** An error in an engine's log; that an evicted host's container has lost its address is one that belongs to it. */
