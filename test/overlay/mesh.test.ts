@@ -68,6 +68,10 @@ async function address(container: string): Promise<string> {
 
 test('containers that go leave no entry on any host, their addresses are reached anew elsewhere', { skip }, async () => {
   const [one, two, three] = lab.engines as [Lab['engines'][number], Lab['engines'][number], Lab['engines'][number]]
+  // hosts that race for an address may leave holes: filled first, so that the lowest free one is the one that is given back
+  let members = 21
+  do await two.run(`fill${members++}`, { networks: ['many'] })
+  while (Number((await address(`fill${members - 1}`)).split('.').at(-1)) <= members)
   const ip = await address('mesh2')
   await three.api('DELETE', '/containers/mesh2?force=1')
   for (const i of [0, 1]) await until('the entry has gone', async () => !(await entries(i)).includes(`${ip} `))
