@@ -174,7 +174,12 @@ export class PluginNetworkDriver {
     if (ports.length > 0)
       await this.#controller.removePorts(
         EndpointID,
-        ports.map(({ proto, containerPort, hostIp, hostPort }) => ({ proto, containerPort, hostIp, hostPort, hostPortEnd: hostPort })),
+        ports.flatMap(({ proto, containerPort, hostIp, hostPort, count }) =>
+          Array.from({ length: count }, (_, i) => {
+            const port = hostPort === 0 ? 0 : hostPort + i
+            return { proto, containerPort: containerPort + i, hostIp, hostPort: port, hostPortEnd: port }
+          }),
+        ),
       )
     return {}
   }
