@@ -119,7 +119,11 @@ test('--link on the default bridge: hosts, environment, exposed ports only, one 
   const line = async () => (await lab.exec('app', 'cat', '/etc/hosts')).out.split('\n').filter((l) => l.includes('store'))
   assert.deepEqual(await line(), [`${db}\tstore dbhost db`])
   const hosts = (await lab.exec('app', 'cat', '/etc/hosts')).out.trimEnd().split('\n')
-  assert.deepEqual(hosts.slice(-2).map((l) => l.split('\t')[0]), [db, app], 'the target stands before the container itself, as under Docker')
+  assert.deepEqual(
+    hosts.slice(-2).map((l) => l.split('\t')[0]),
+    [db, app],
+    'the target stands before the container itself, as under Docker',
+  )
   const env = (await lab.exec('app', 'sh', '-c', 'tr "\\\\0" "\\\\n" < /proc/1/environ')).out
   for (const wanted of [
     `STORE_NAME=/app/store`,

@@ -78,7 +78,9 @@ test('a host comes back after its eviction: no address has two owners, every con
       return conflicts.length === 3 && conflicts.every(({ outcome }) => outcome !== '')
     },
     20_000,
-  ).finally(async () => { if (process.env['DEBUG']) console.error(await (await engine(2).api('GET', '/causeway/v1/cluster')).text, engine(2).log().slice(-9000)) })
+  ).finally(async () => {
+    if (process.env['DEBUG']) console.error(await (await engine(2).api('GET', '/causeway/v1/cluster')).text, engine(2).log().slice(-9000))
+  })
   assert.equal(strayed, 0, 'times that the address led to the host that had lost it')
   const { conflicts } = (await engine(2).api('GET', '/causeway/v1/cluster')).json as { conflicts: { name: string; outcome: string }[] }
   const outcomes = new Map(conflicts.map(({ name, outcome }) => [name, outcome]))
