@@ -7,6 +7,7 @@
  * away. It would throw the old file away, so `container.log.now`, a second name of the file being written, keeps it.
  */
 import { linkSync, readdirSync, renameSync, rmSync, type Stats, statSync } from 'node:fs'
+import { compressedLog, compressLog } from './log-compress.ts'
 import type { LogBounds } from './log-options.ts'
 
 /** conmon's own bound is this far above what is kept: room for output that comes faster than the engine looks. */
@@ -14,8 +15,9 @@ const SPARE_BYTES = 16 << 20
 
 export interface LogFile {
   readonly path: string
+  /** Of a compressed file: the one that it had before. */
   readonly inode: number
-  /** Bytes. */
+  /** Bytes, of a compressed file before that. */
   readonly size: number
 }
 
@@ -34,14 +36,19 @@ export function monitorBound(bounds: LogBounds | undefined): number | undefined 
 
 /** The files of the log `path` that are there, oldest first. */
 export function logFiles(path: string): LogFile[] {
-  const numbers = rotatedNumbers(path).reverse()
+  const full = fullFiles(path).reverse()
   const found: LogFile[] = []
-  for (const name of [...numbers.map((n) => `${path}.${n}`), `${path}.now`, path]) {
-    const stats = statusOf(name)
+  for (const name of [...full.map((file) => file.name), `${path}.now`, path]) {
+    const stats = name.endsWith('.gz') ? undefined : statusOf(name)
+    const compressed = name.endsWith('.gz') ? compressedLog(name) : undefined
+    if (compressed !== undefined) found.push({ path: name, ...compressed })
     // another name of the same file: the later place is the true one, except for the spare name
-    if (stats === undefined || found.some((file) => file.inode === stats.ino)) continue
+    if (stats === undefined || found.some((file) => file.inode === stats.ino && !file.path.endsWith('.gz'))) continue
     found.push({ path: name, inode: stats.ino, size: stats.size })
   }
+  // inodes are used again: what was compressed long ago then has none that anybody knows
+  for (const [i, file] of found.entries())
+    if (found.some((other, k) => k > i && other.inode === file.inode)) found[i] = { ...file, inode: -(statusOf(file.path)?.ino ?? 0) }
   const last = found.at(-1)
   const current = statusOf(path)
   return last !== undefined && current?.ino === last.inode ? [...found.slice(0, -1), { ...last, path }] : found
@@ -62,10 +69,10 @@ export function keepLogs(path: string, bounds: LogBounds): LogCheck {
   const current = statusOf(path)
   const kept = statusOf(spare)
   if (kept !== undefined && kept.ino !== current?.ino) {
-    if (kept.ino === statusOf(`${path}.1`)?.ino) rmSync(spare, { force: true })
+    if (kept.ino === statusOf(`${path}.1`)?.ino || kept.ino === compressedLog(`${path}.1.gz`)?.inode) rmSync(spare, { force: true })
     else shift(path, spare, bounds) // conmon has begun a new file on its own
   }
-  if (current === undefined) return statusOf(`${path}.1`) === undefined ? { kind: 'room', size: 0 } : { kind: 'full' }
+  if (current === undefined) return fullFiles(path).length === 0 ? { kind: 'room', size: 0 } : { kind: 'full' }
   if (current.size >= bounds.maxBytes) {
     shift(path, path, bounds)
     rmSync(spare, { force: true })
@@ -78,19 +85,44 @@ export function keepLogs(path: string, bounds: LogBounds): LogCheck {
 /** Makes `from` the newest of the full files. */
 function shift(path: string, from: string, { maxBytes, maxFiles }: LogBounds): void {
   let free = 1
-  while (statusOf(`${path}.${free}`) !== undefined) free++
-  for (let n = free; n > 1; n--) renameSync(`${path}.${n - 1}`, `${path}.${n}`)
+  const numbers = new Set(fullFiles(path).map((file) => file.number))
+  while (numbers.has(free)) free++
+  for (let n = free; n > 1; n--)
+    for (const suffix of ['', '.gz'])
+      if (statusOf(`${path}.${n - 1}${suffix}`) !== undefined) renameSync(`${path}.${n - 1}${suffix}`, `${path}.${n}${suffix}`)
   renameSync(from, `${path}.1`)
   // files may be larger than asked, when output came faster than it was looked at: then fewer of them hold as much
   let bytes = 0
-  for (const n of rotatedNumbers(path)) {
-    if (n >= maxFiles || bytes >= maxBytes * (maxFiles - 1)) rmSync(`${path}.${n}`, { force: true })
-    else bytes += statusOf(`${path}.${n}`)?.size ?? 0
+  for (const { number, name } of fullFiles(path)) {
+    if (number >= maxFiles || bytes >= maxBytes * (maxFiles - 1))
+      for (const suffix of ['', '.gz']) rmSync(`${path}.${number}${suffix}`, { force: true })
+    else bytes += (name.endsWith('.gz') ? compressedLog(name)?.size : statusOf(name)?.size) ?? 0
   }
 }
 
-/** Numbers of the full files, newest (1) first. */
-function rotatedNumbers(path: string): number[] {
+/**
+ * Compresses the full files that are not yet. Safe to repeat; takes up what was interrupted. Does nothing while there is no new file:
+ * then the writer still has the last one open.
+ */
+export async function compressLogs(path: string): Promise<void> {
+  if (statusOf(path) === undefined) return
+  for (const { name } of fullFiles(path)) {
+    if (name.endsWith('.gz')) continue
+    await compressLog(
+      path,
+      name,
+      (inode) => fullFiles(path).find((file) => statusOf(file.name)?.ino === inode && !file.name.endsWith('.gz'))?.name,
+    )
+  }
+}
+
+interface FullFile {
+  readonly number: number
+  readonly name: string
+}
+
+/** The full files, newest (1) first. One that is there in both forms counts as it was: compressing it was interrupted. */
+function fullFiles(path: string): FullFile[] {
   const slash = path.lastIndexOf('/')
   const prefix = `${path.slice(slash + 1)}.`
   let names: string[]
@@ -100,9 +132,10 @@ function rotatedNumbers(path: string): number[] {
     return [] // the container's folder is not there: no log
   }
   return names
-    .filter((name) => name.startsWith(prefix) && /^[1-9]\d*$/.test(name.slice(prefix.length)))
-    .map((name) => Number(name.slice(prefix.length)))
-    .sort((a, b) => a - b)
+    .filter((name) => name.startsWith(prefix) && /^[1-9]\d*(\.gz)?$/.test(name.slice(prefix.length)))
+    .filter((name) => !name.endsWith('.gz') || !names.includes(name.slice(0, -3)))
+    .map((name) => ({ number: Number.parseInt(name.slice(prefix.length), 10), name: `${path.slice(0, slash)}/${name}` }))
+    .sort((a, b) => a.number - b.number)
 }
 
 function statusOf(path: string): Stats | undefined {

@@ -14,8 +14,9 @@ test('max-size is decimal, max-file counts the file being written', () => {
 })
 
 test('the driver "local" is bounded without being told', () => {
-  assert.deepEqual(logBounds(host({}, 'local')), { maxBytes: 20_000_000, maxFiles: 5 })
-  assert.deepEqual(logBounds(host({ 'max-file': '2' }, 'local')), { maxBytes: 20_000_000, maxFiles: 2 })
+  assert.deepEqual(logBounds(host({}, 'local')), { maxBytes: 20_000_000, maxFiles: 5, compress: true })
+  assert.deepEqual(logBounds(host({ 'max-file': '2' }, 'local')), { maxBytes: 20_000_000, maxFiles: 2, compress: true })
+  assert.deepEqual(logBounds(host({ 'max-file': '1' }, 'local')), { maxBytes: 20_000_000, maxFiles: 1 })
 })
 
 test('unknown drivers, unknown options and wrong values are refused in Docker’s words', () => {

@@ -6,7 +6,7 @@ const DRIVERS = ['json-file', 'local', 'k8s-file', 'none']
 const OPTIONS = ['max-size', 'max-file', 'compress', 'labels', 'labels-regex', 'env', 'env-regex', 'tag', 'mode', 'max-buffer-size']
 const UNITS: Readonly<Record<string, number>> = { '': 1, k: 1e3, m: 1e6, g: 1e9, t: 1e12, p: 1e15 }
 /** What the driver `local` keeps when nothing is said. */
-const LOCAL_DEFAULTS = { 'max-size': '20m', 'max-file': '5' }
+const LOCAL_DEFAULTS = { 'max-size': '20m', 'max-file': '5', compress: 'true' }
 
 /** How much of a container's output is kept. */
 export interface LogBounds {
@@ -14,6 +14,8 @@ export interface LogBounds {
   readonly maxBytes: number
   /** Files that are kept, with the one being written. */
   readonly maxFiles: number
+  /** Full files are kept as gzip. */
+  readonly compress?: boolean
 }
 
 function invalid(message: string): NetError {
@@ -39,7 +41,7 @@ export function checkLogConfig(host: HostConfig): void {
 /** Bounds of a container's log; undefined = none. Sizes are decimal (`10m` = 10,000,000), as Docker reads them here. Throws `invalid`. */
 export function logBounds(host: HostConfig): LogBounds | undefined {
   const defaults = host.LogConfig?.Type === 'local' ? LOCAL_DEFAULTS : {}
-  const { 'max-size': size, 'max-file': files = '1' }: Record<string, string> = { ...defaults, ...host.LogConfig?.Config }
+  const { 'max-size': size, 'max-file': files = '1', compress = '' }: Record<string, string> = { ...defaults, ...host.LogConfig?.Config }
   if (!/^\d+$/.test(files)) throw invalid(`strconv.Atoi: parsing ${JSON.stringify(files.slice(0, 100))}: invalid syntax`)
   if (Number(files) < 1) throw invalid('max-file cannot be less than 1')
   if (size === undefined || size === '' || size === '-1') return undefined
@@ -47,5 +49,10 @@ export function logBounds(host: HostConfig): LogBounds | undefined {
   if (number === undefined) throw invalid(`invalid size: '${size.slice(0, 100)}'`)
   const maxBytes = Math.floor(Number(number) * (UNITS[unit.toLowerCase()] as number))
   if (maxBytes <= 0) throw invalid('max-size must be a positive number')
-  return { maxBytes: Math.min(maxBytes, Number.MAX_SAFE_INTEGER), maxFiles: Math.min(Number(files), Number.MAX_SAFE_INTEGER) }
+  const maxFiles = Math.min(Number(files), Number.MAX_SAFE_INTEGER)
+  return {
+    maxBytes: Math.min(maxBytes, Number.MAX_SAFE_INTEGER),
+    maxFiles,
+    ...(/^[1t]/i.test(compress) && maxFiles > 1 ? { compress: true } : {}),
+  }
 }

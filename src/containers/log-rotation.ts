@@ -5,7 +5,7 @@
 import { type FSWatcher, watch } from 'node:fs'
 import { messageOf } from '../base/errors.ts'
 import type { Clock, Logger } from '../base/ports.ts'
-import { keepLogs } from './log-files.ts'
+import { compressLogs, keepLogs } from './log-files.ts'
 import type { LogBounds } from './log-options.ts'
 import { reopenLog } from './monitor.ts'
 
@@ -22,6 +22,8 @@ export interface RotatedLog {
 interface Watched {
   readonly log: RotatedLog
   size: number
+  /** There may be full files to compress. */
+  hasFull: boolean
   cancel: () => void
 }
 
@@ -29,6 +31,7 @@ export class LogRotation {
   readonly #clock: Clock
   readonly #logger: Logger
   readonly #watched = new Map<string, Watched>()
+  readonly #compressing = new Map<string, Promise<void>>()
 
   constructor(clock: Clock, logger: Logger) {
     this.#clock = clock
@@ -39,7 +42,7 @@ export class LogRotation {
   watch(id: string, log: RotatedLog): void {
     this.forget(id)
     if (log.bounds.maxFiles === 1) return
-    const watched: Watched = { log, size: -1, cancel: () => {} }
+    const watched: Watched = { log, size: -1, hasFull: log.bounds.compress === true, cancel: () => {} }
     this.#watched.set(id, watched)
     this.#look(id, watched)
   }
@@ -54,7 +57,7 @@ export class LogRotation {
   }
 
   #look(id: string, watched: Watched): void {
-    const size = this.#keep(id, watched.log)
+    const size = this.#keep(id, watched)
     if (size === undefined || size !== watched.size) {
       watched.size = size ?? -1
       watched.cancel = this.#clock.after(POLL_MS, () => this.#look(id, watched))
@@ -62,15 +65,37 @@ export class LogRotation {
   }
 
   /** Size of the log; undefined when a new file is on its way, or when the files cannot be changed now (a full disk). */
-  #keep(id: string, { path, bundle, bounds }: RotatedLog): number | undefined {
+  #keep(id: string, watched: Watched): number | undefined {
+    const { path, bundle, bounds } = watched.log
     try {
       const check = keepLogs(path, bounds)
-      if (check.kind === 'room') return check.size
+      if (check.kind === 'room') {
+        if (watched.hasFull) this.#compress(id, path)
+        watched.hasFull = false
+        return check.size
+      }
+      watched.hasFull = bounds.compress === true // not before conmon has left it
       reopenLog(bundle)
     } catch (error) {
       this.#logger.warn(`cannot rotate a log: ${messageOf(error)}`, { container: id })
     }
     return undefined
+  }
+
+  /** One after the other for each log; what becomes full meanwhile has its turn afterwards. */
+  #compress(id: string, path: string): void {
+    const before = this.#compressing.get(path) ?? Promise.resolve()
+    const now = before
+      .then(() => compressLogs(path))
+      .catch((error) => {
+        // the container may have been removed meanwhile, with its log
+        if ((error as NodeJS.ErrnoException).code !== 'ENOENT')
+          this.#logger.warn(`cannot compress a log: ${messageOf(error)}`, { container: id })
+      })
+      .finally(() => {
+        if (this.#compressing.get(path) === now) this.#compressing.delete(path)
+      })
+    this.#compressing.set(path, now)
   }
 
   /** Until the file changes in any way. */
@@ -90,6 +115,6 @@ export class LogRotation {
     watcher.on('error', wake)
     watched.cancel = () => watcher.close()
     // what was written before the watcher was there
-    if (this.#keep(id, watched.log) !== watched.size) wake()
+    if (this.#keep(id, watched) !== watched.size) wake()
   }
 }

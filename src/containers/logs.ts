@@ -3,8 +3,9 @@
  * A log is several files (log-files.ts), read as one. A tail is found by reading backwards from the end, so its cost does not grow
  * with the log.
  */
-import { type FSWatcher, watch } from 'node:fs'
+import { type FSWatcher, statSync, watch } from 'node:fs'
 import { type FileHandle, open } from 'node:fs/promises'
+import { compressedLog, openCompressed } from './log-compress.ts'
 import { type LogPosition, logFiles } from './log-files.ts'
 import { secondsOf } from './time.ts'
 import type { LogOptions } from './types.ts'
@@ -94,6 +95,11 @@ interface Reading {
 
 /** A file may be renamed between the look and the opening: its inode tells. */
 async function openFile(path: string, inode: number): Promise<Reading | undefined> {
+  if (path.endsWith('.gz')) {
+    const isSame = inode < 0 ? statSync(path, { throwIfNoEntry: false })?.ino === -inode : compressedLog(path)?.inode === inode
+    const copy = isSame ? await openCompressed(path) : undefined
+    return copy === undefined ? undefined : { file: copy, inode, position: 0 }
+  }
   const file = await open(path, 'r').catch(() => undefined)
   if (file === undefined) return undefined
   if ((await file.stat()).ino === inode) return { file, inode, position: 0 }
@@ -116,7 +122,7 @@ async function oldestFile(path: string): Promise<Reading | undefined> {
 async function nextFile(path: string, inode: number): Promise<Reading | undefined> {
   for (let n = 0; n < 10; n++) {
     const files = logFiles(path)
-    const next = files[files.findIndex((file) => file.inode === inode) + 1]
+    const next = files[files.findLastIndex((file) => file.inode === inode) + 1]
     if (next === undefined) return undefined
     const reading = await openFile(next.path, next.inode)
     if (reading !== undefined) return reading

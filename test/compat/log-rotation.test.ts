@@ -86,3 +86,24 @@ test('an engine that was killed and comes back loses no line and keeps its bound
   await until('the bound', async () => (await logFilesOf('steady')).length <= 3, 10_000)
   assertUnbroken((await lab.docker('logs', 'steady')).out, 1100)
 })
+
+test('compress=true: full files are gzip, and docker logs and its followers do not notice', async () => {
+  const script =
+    'i=0; while [ $i -lt 900 ]; do i=$((i+1)); echo "line $i of a log that is cut"; [ $((i % 9)) = 0 ] && sleep 0.02; done; sleep 2'
+  const started = await lab.docker('run', '-d', '--name', 'packed', ...OPTIONS, '--log-opt', 'compress=true', 'busybox', 'sh', '-c', script)
+  assert.equal(started.code, 0, started.err)
+  const followed = lab.docker('logs', '-f', 'packed')
+  await lab.docker('wait', 'packed')
+  assertUnbroken((await followed).out, 900)
+  assert.equal(numbers((await followed).out)[0], 1)
+  const path: string = (await lab.api('GET', '/containers/packed/json')).json.LogPath
+  const files = readdirSync(path.slice(0, path.lastIndexOf('/'))).filter((file) => file.startsWith('container.log'))
+  assert.ok(files.includes('container.log.1.gz') && !files.includes('container.log.1'), files.join(' '))
+  const kept = (await lab.docker('logs', 'packed')).out
+  assertUnbroken(kept, 900)
+  assert.ok(numbers(kept).length >= 300, `${numbers(kept).length} lines`)
+  assert.deepEqual(
+    numbers((await lab.docker('logs', '-n', '280', 'packed')).out),
+    Array.from({ length: 280 }, (_, i) => 621 + i),
+  )
+})
