@@ -162,3 +162,20 @@ test('IPAM: what was given out is held over a kill -9, and given again when it w
   assert.match(six.Pool, /^fd.*\/64$/)
   await call('IpamDriver.ReleasePool', { PoolID: six.PoolID })
 })
+
+test('IPAM driver causeway on an engine without a cluster: its own addresses, as for any network', async () => {
+  assert.equal((await lab.docker('network', 'create', '--ipam-driver', 'causeway', '--subnet', '10.73.0.0/24', 'own')).code, 0)
+  await lab.run('oo', { networks: ['own'] })
+  assert.equal((await lab.api('GET', '/containers/oo/json')).json.NetworkSettings.Networks.own.IPAddress, '10.73.0.2')
+  assert.match((await call('IpamDriver.RequestPool', { Pool: '10.73.0.0/24', V6: false })).json.Error, /overlaps/)
+  assert.match((await lab.causeway('ipam', 'ls')).err, /not a member of a cluster/)
+  // of a pool of a cluster that this engine was in
+  const PoolID = `cluster/${'c3'.repeat(32)}/10.74.0.0/24`
+  assert.match(
+    (await call('IpamDriver.RequestAddress', { PoolID })).json.Error,
+    /addresses from a cluster: start this engine with --cluster-store/,
+  )
+  assert.deepEqual((await call('IpamDriver.ReleasePool', { PoolID })).json, {})
+  assert.equal((await lab.docker('rm', '-f', 'oo')).code, 0)
+  assert.equal((await lab.docker('network', 'rm', 'own')).code, 0)
+})
