@@ -15,11 +15,11 @@ import type { Store } from '../store/types.ts'
 import { ClusterAuthority } from './authority.ts'
 import { Claims } from './claims.ts'
 import { Conflicts, type SettledConflict } from './conflicts.ts'
-import { decodeEndpoint } from './decode.ts'
 import { type Conflict, EndpointClaims } from './endpoint-claims.ts'
-import { type Evicted, evictHost, findHost } from './evict.ts'
+import { type Evicted, evictHost } from './evict.ts'
+import { fetchEndpoints, type HostDetail, inspectHost } from './host-detail.ts'
 import { KernelPublisher } from './kernel-publisher.ts'
-import { CACHE_KEY, CLUSTER_KEY } from './keys.ts'
+import { CACHE_KEY } from './keys.ts'
 import { type Advertise, Membership } from './membership.ts'
 import { Mirror } from './mirror.ts'
 import type { ClusterEndpoint, ClusterHost, ClusterView, ReadKernelEntries } from './model.ts'
@@ -28,8 +28,7 @@ import type { PathReport } from './paths/paths.ts'
 import { PathVerifier } from './paths/verify.ts'
 import type { LocalSpace } from './pools/local-subnets.ts'
 import { PoolStore } from './pools/pool-store.ts'
-import { type HostAddress, SharedPools } from './pools/shared-pools.ts'
-import { decodePublication, type KernelState } from './published.ts'
+import { SharedPools } from './pools/shared-pools.ts'
 import { type NamePort, type RemoteEvent, RemoteNames } from './remote-names.ts'
 import { Settler } from './settler.ts'
 import type { ClusterStore, StoreCounters, StoreStatus } from './store/types.ts'
@@ -82,16 +81,6 @@ export interface EngineHooks {
   /** Idempotent. */
   adopt(network: Network): void
   abandon(networkId: string): void
-}
-
-/** A host as `causeway cluster inspect` shows it. */
-export interface HostDetail extends ClusterHost {
-  readonly isSelf: boolean
-  readonly endpoints: readonly (Pick<ClusterEndpoint, 'id' | 'name' | 'ipv4' | 'ipv6' | 'mac' | 'active'> & { readonly network: string })[]
-  /** From pools of the IPAM driver `causeway`. */
-  readonly addresses: readonly HostAddress[]
-  /** What its kernel holds, as the host last told; empty when it has told nothing or is down. */
-  readonly kernel: readonly (KernelState & { readonly network: string; readonly at: number })[]
 }
 
 export interface ClusterSummary {
@@ -290,41 +279,13 @@ export class ClusterService {
   }
 
   /** A host and what it owns, by id, name or id prefix. Throws `not-found`, `unavailable`. */
-  async inspectHost(ref: string): Promise<HostDetail> {
-    const host = findHost(this.#mirror.hosts(), ref)
-    const prefix = CLUSTER_KEY.owned(host.id)
-    const keys = (await this.#o.store.list(prefix)).entries.map(({ key }) => key.slice(prefix.length).split('/'))
-    const endpoints: HostDetail['endpoints'][number][] = []
-    for (const networkId of new Set(keys.map(([id = '']) => id)))
-      for (const { hostId, id, name, ipv4, ipv6, mac, active } of await this.fetchEndpoints(networkId))
-        if (hostId === host.id)
-          endpoints.push({ network: this.#mirror.network(networkId)?.name ?? networkId, id, name, ipv4, ipv6, mac, active })
-    return {
-      ...host,
-      isSelf: host.id === this.#o.hostId,
-      endpoints,
-      addresses: await this.pools.addressesOf(host.id),
-      kernel: await this.#kernelOf(host.id),
-    }
+  inspectHost(ref: string): Promise<HostDetail> {
+    return inspectHost({ store: this.#o.store, mirror: this.#mirror, pools: this.pools }, ref)
   }
 
-  async #kernelOf(hostId: string): Promise<HostDetail['kernel']> {
-    const entry = await this.#o.store.get(CLUSTER_KEY.kernel(hostId))
-    const decoded = entry && decodePublication(entry.value)
-    if (!decoded?.ok) return []
-    const { at, networks } = decoded.value
-    return [...networks].map(([id, state]) => ({ network: this.#mirror.network(id)?.name ?? id, at, ...state }))
-  }
-
-  /** Endpoints of a network on all hosts: as followed, or read from the store when this host does not use the network. */
-  async fetchEndpoints(networkId: string): Promise<readonly ClusterEndpoint[]> {
-    if (this.#mirror.endpointTable.isSynced(networkId)) return this.#mirror.endpointsOf(networkId)
-    const prefix = CLUSTER_KEY.endpoints(networkId)
-    return (await this.#o.store.list(prefix)).entries.flatMap(({ key, value }) => {
-      const decoded = decodeEndpoint(value, networkId, key.slice(prefix.length))
-      if (!decoded.ok) this.#mirror.bad.note(key, decoded.why)
-      return decoded.ok ? [this.#mirror.located(decoded.value)] : []
-    })
+  /** See {@link fetchEndpoints}. */
+  fetchEndpoints(networkId: string): Promise<readonly ClusterEndpoint[]> {
+    return fetchEndpoints(this.#o.store, this.#mirror, networkId)
   }
 
   /** Frees what a host has; see `evict.ts`. */
