@@ -50,6 +50,9 @@ function tidy(ran: Ran): Ran {
 }
 
 const SAME: readonly (readonly string[])[] = [
+  ['rename', 'nobody', 'somebody'],
+  ['rename', 'c1', 'a/b'],
+  ['tag', 'nothing', 'x:1'],
   ['run'],
   ['run', '--foo', 'busybox'],
   ['run', '-z', 'busybox'],

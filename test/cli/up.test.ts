@@ -70,6 +70,10 @@ test('up: a configuration file says where the engine listens', async () => {
 
 test('a container of the bootstrap image is seen in veth, in its namespace, and its ports change while it runs', async () => {
   assert.match((await cw('image', 'bootstrap')).stdout, /^busybox:latest sha256:[0-9a-f]{64}\n$/)
+  assert.equal(
+    (await cw('tag', 'busybox', 'X:1')).stderr,
+    'Error parsing reference: "X:1" is not a valid repository/tag: invalid reference format: repository name (library/X) must be lowercase\n',
+  )
   const created = (await cw('image', 'inspect', '-f', '{{.Created}}', 'busybox')).stdout.trim()
   assert.equal(Date.parse(created), Math.trunc(statSync('/bin/busybox').mtimeMs / 1000) * 1000, 'as old as the program it is made of')
   assert.equal((await cw('network', 'create', '--subnet', '10.77.0.0/24', 'front')).code, 0)

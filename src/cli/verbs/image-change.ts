@@ -1,7 +1,8 @@
 /** `rmi` and `tag`. */
+import { messageOf } from '../../base/errors.ts'
 import { statusOf } from '../../client/transport.ts'
 import { defineCommand } from '../command.ts'
-import { describe } from '../fail.ts'
+import { describe, fail } from '../fail.ts'
 import { splitImageName } from '../image-name.ts'
 import { flag } from '../options.ts'
 
@@ -41,7 +42,14 @@ export const tag = defineCommand({
   examples: [{ line: 'causeway tag app:1.2 registry.example.com/team/app:1.2' }],
   run: async (context, [source = '', target = '']) => {
     const { repository, tag: name } = splitImageName(target)
-    await context.client.images.tag(source, repository, name === '' ? 'latest' : name)
+    try {
+      await context.client.images.tag(source, repository, name === '' ? 'latest' : name)
+    } catch (error) {
+      const why = messageOf(error)
+      throw why.startsWith('invalid reference format')
+        ? fail(`Error parsing reference: "${target}" is not a valid repository/tag: ${why}`)
+        : error
+    }
     return 0
   },
 })

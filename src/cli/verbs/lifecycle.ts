@@ -2,7 +2,7 @@
 import { statusOf } from '../../client/transport.ts'
 import { defineCommand } from '../command.ts'
 import { each } from '../each.ts'
-import { fail } from '../fail.ts'
+import { describe, fail } from '../fail.ts'
 import { flag, integer, text } from '../options.ts'
 
 const MANY: readonly [number, number] = [1, Number.POSITIVE_INFINITY]
@@ -92,7 +92,12 @@ export const rename = defineCommand({
   examples: [{ line: 'causeway rename web web-old' }],
   run: async (context, [name = '', next = '']) => {
     if (name.trim() === '' || next.trim() === '') throw fail('Error: Neither old nor new names may be empty')
-    await context.client.containers.rename(name, next)
+    try {
+      await context.client.containers.rename(name, next)
+    } catch (error) {
+      context.warn(describe(error))
+      throw fail(`Error: failed to rename container named ${name}`)
+    }
     return 0
   },
 })
