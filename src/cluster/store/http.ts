@@ -16,7 +16,7 @@ export class StoreFault extends Error {
   readonly final: boolean
   /** The answer was larger than allowed. */
   readonly tooLarge: boolean
-  /** Somebody is there who does not answer in time: slow or stopped, but not known to be gone. */
+  /** Nobody answered in time: slow or stopped, but not known to be gone. Whoever has gone is known by connections that break. */
   readonly silent: boolean
 
   constructor(message: string, marks: { sent?: boolean; final?: boolean; tooLarge?: boolean; silent?: boolean } = {}) {
@@ -185,22 +185,19 @@ export class StoreHttp {
     })
     destroy = () => void req.destroy()
     this.#running.add(endNow)
-    let connecting = false
     cancelTimer = this.#deadline(timeoutMs, () => {
-      fail(new StoreFault(`no answer within ${timeoutMs} ms`, { sent: connected, silent: !connecting }))
+      fail(new StoreFault(`no answer within ${timeoutMs} ms`, { sent: connected, silent: true }))
       req.destroy()
     })
     req.on('socket', (socket) => {
       const ready = () => {
         connected = true
-        connecting = false
         cancelConnect()
         socket.setKeepAlive(true, TCP_KEEPALIVE_MS)
       }
       if (!socket.connecting) return ready()
-      connecting = true
       cancelConnect = this.#deadline(Math.min(CONNECT_MS, timeoutMs), () => {
-        fail(new StoreFault(`no connection within ${Math.min(CONNECT_MS, timeoutMs)} ms`))
+        fail(new StoreFault(`no connection within ${Math.min(CONNECT_MS, timeoutMs)} ms`, { silent: true }))
         req.destroy()
       })
       socket.once(this.#tls === undefined ? 'connect' : 'secureConnect', ready)

@@ -23,6 +23,8 @@ const NO_AUTH = /authentication is not enabled/
 const GONE = /required revision has been compacted|required revision is a future revision/
 /** Said before anything was done: the same question may be asked elsewhere. */
 const NOT_DONE = /not leader|no leader|etcdserver: server stopped|etcdserver: too many requests|leader changed/
+/** A member that says so lives and has too much to do, or waits for the others. */
+const BUSY = /etcdserver: request timed out|etcdserver: too many requests|no leader|leader changed/
 
 export class EtcdGateway {
   readonly #http: StoreHttp
@@ -88,7 +90,7 @@ export class EtcdGateway {
       return new StoreFault(`it wants a user (kv.username, kv.password): ${message}`, { final: true })
     if (code === PERMISSION_DENIED) return new StoreFault(`user "${user?.name}" may not use these keys: ${message}`, { final: true })
     if (BAD_LOGIN.test(message)) return new StoreFault(`it refuses user "${user?.name}": ${message}`, { final: true })
-    return new StoreFault(message, { sent: !NOT_DONE.test(message) })
+    return new StoreFault(message, { sent: !NOT_DONE.test(message), silent: BUSY.test(message) })
   }
 
   async #authenticate(member: StoreMember, timeoutMs: number, user: User): Promise<string> {
