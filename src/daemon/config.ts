@@ -45,11 +45,27 @@ function longSpelling(argument: string): string {
   return flag === undefined ? argument : `--${optionName(flag)}=${short?.[2]}`
 }
 
+/** What commander found wrong, as dockerd says it; everything else as it is. */
+function inDockerdsWords(error: unknown): unknown {
+  const { code, message = '' } = error as { code?: string; message?: string }
+  const quoted = /'([^']*)'/.exec(message)?.[1] ?? ''
+  if (code === 'commander.unknownOption')
+    return new NetError('invalid', `unknown flag: ${quoted}; see \`causeway daemon --help\``, {}, error)
+  if (code === 'commander.optionMissingArgument')
+    return new NetError('invalid', `flag needs an argument: ${/--[a-z0-9-]+/.exec(quoted)?.[0] ?? quoted}`, {}, error)
+  if (code === 'commander.excessArguments') return new NetError('invalid', '"causeway daemon" accepts no arguments', {}, error)
+  return error
+}
+
 /** Parses arguments and the configuration file. Throws NetError `invalid` with Docker's sentences. */
 export function parseDaemonConfig(argv: readonly string[]): { config: DaemonConfig; validateOnly: boolean } {
   const command = daemonCommand()
   command.configureOutput({ writeErr: () => {} }) // the caller says what was thrown
-  command.parse(argv.map(longSpelling), { from: 'user' })
+  try {
+    command.parse(argv.map(longSpelling), { from: 'user' })
+  } catch (error) {
+    throw inDockerdsWords(error)
+  }
   const given = command.opts<Record<string, unknown>>()
   const path = (given['configFile'] as string | undefined) ?? '/etc/causeway/daemon.json'
   const file = readConfigFile(path, given['configFile'] !== undefined)
