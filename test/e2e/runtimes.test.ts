@@ -73,7 +73,7 @@ test('a runtime of daemon.json is had by its name, with its arguments, and the d
     await lab.start()
     assert.equal((await lab.api('GET', '/containers/web/json')).json.State.Status, 'running')
     const forgotten = await lab.exec('web', 'true')
-    assert.match(forgotten.err, /unknown or invalid runtime name: crun/)
+    assert.deepEqual([forgotten.code, forgotten.out.trim()], [126, 'unknown or invalid runtime name: crun'])
     assert.equal((await lab.docker('stop', '-t', '0', 'web')).code, 0)
     assert.match((await lab.docker('start', 'web')).err, /unknown or invalid runtime name: crun/)
     assert.equal((await lab.docker('rm', 'web')).code, 0)
