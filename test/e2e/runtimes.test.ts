@@ -77,7 +77,10 @@ test('a runtime of daemon.json is had by its name, with its arguments, and the d
     assert.equal((await lab.docker('stop', '-t', '0', 'web')).code, 0)
     assert.match((await lab.docker('start', 'web')).err, /unknown or invalid runtime name: crun/)
     assert.equal((await lab.docker('rm', 'web')).code, 0)
-    assert.deepEqual(readdirSync(`${lab.dir}/run/runtimes/crun`), [])
+    assert.deepEqual(
+      readdirSync(`${lab.dir}/run/runtimes/crun`).filter((name) => name !== '.cache'), // crun's own, of its seccomp filters
+      [],
+    )
   } finally {
     assert.deepEqual(await lab.close(), [])
   }
