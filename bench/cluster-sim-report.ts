@@ -45,21 +45,24 @@ export interface SimRun {
 }
 
 const KEPT = 3
-const DATA = new URL('results/cluster-sim.json', import.meta.url)
-const PAGE = new URL('results/cluster-sim.md', import.meta.url)
+/** Size that has the page without a number in its name. */
+const USUAL = 500
+
+const fileOf = ({ hosts }: SimRun, ending: string) =>
+  new URL(`results/cluster-sim${hosts === USUAL ? '' : `-${hosts}`}.${ending}`, import.meta.url)
 
 /** Adds a run to those of the same size and writes the page; returns it. */
 export function addRun(run: SimRun): string {
-  const runs = [...before().filter(({ hosts, perNetwork }) => hosts === run.hosts && perNetwork === run.perNetwork), run].slice(-KEPT)
+  const runs = [...before(run).filter(({ perNetwork }) => perNetwork === run.perNetwork), run].slice(-KEPT)
   const text = page(runs)
-  writeFileSync(DATA, `${JSON.stringify(runs, undefined, 1)}\n`)
-  writeFileSync(PAGE, text)
+  writeFileSync(fileOf(run, 'json'), `${JSON.stringify(runs, undefined, 1)}\n`)
+  writeFileSync(fileOf(run, 'md'), text)
   return text
 }
 
-function before(): SimRun[] {
+function before(run: SimRun): SimRun[] {
   try {
-    return JSON.parse(readFileSync(DATA, 'utf8')) as SimRun[]
+    return JSON.parse(readFileSync(fileOf(run, 'json'), 'utf8')) as SimRun[]
   } catch {
     return []
   }
@@ -84,7 +87,7 @@ function page(runs: readonly SimRun[]): string {
     'Each host is the real member with a store client and connections of its own and the real overlay with its planner; its kernel is in memory and',
     `takes the planner's steps (\`testkit/fake-rtnl.ts\`, held against the real kernel by a test). etcd is real, one member on a RAM disk. ${last.perNetwork} hosts share a network,`,
     `each runs ${last.endpoints / last.hosts} containers. All hosts share one process and with etcd the machine's processors, so that the times are those of an overloaded cluster; the counts are exact.`,
-    'After the starts, the changes, the silence and the restart every host’s kernel was compared with the store: namespaces, neighbours, tunnel ends,',
+    'After the starts, the changes and what was done to etcd every host’s kernel was compared with the store: namespaces, neighbours, tunnel ends,',
     'broadcast ends and interfaces, no more and no less. A run in which one differs is not in this table.',
     '',
     ...head(
@@ -96,7 +99,7 @@ function page(runs: readonly SimRun[]): string {
     row('endpoints at the end, on all kernels as in the store', (r) => r.endpoints),
     row('store operations per container start', (r) => short(r.perStart)),
     row('changes refused for want of an answer in time, then made', (r) => r.refused),
-    row('warnings of all hosts (etcd was silent once and killed once)', (r) => r.complaints),
+    row('warnings of all hosts (etcd was silent for a while)', (r) => r.complaints),
     '',
     `## One change of an endpoint (of ${last.changes} on one network)`,
     '',

@@ -148,12 +148,16 @@ export class SimCluster {
   /** Asks until `wrong` says nothing any more; throws what it said last. */
   async eventually(what: string, wrong: () => Promise<string | undefined> | string | undefined, timeoutMs = 120_000): Promise<void> {
     const end = Date.now() + timeoutMs
-    for (;;) {
-      const said = await this.#watchdog.step(what, Promise.resolve(wrong()))
-      if (said === undefined) return
-      if (Date.now() > end) throw new Error(`not within ${timeoutMs} ms: ${what}: ${said}`)
-      await new Promise((resolve) => setTimeout(resolve, 50))
+    let said: string | undefined = ''
+    const ask = async () => {
+      for (;;) {
+        said = await wrong()
+        if (said === undefined) return
+        if (Date.now() > end) throw new Error(`not within ${timeoutMs} ms: ${what}: ${said}`)
+        await new Promise((resolve) => setTimeout(resolve, 50))
+      }
     }
+    await this.#watchdog.step(() => `${what} (${said})`, ask())
   }
 
   async crash(): Promise<void> {
