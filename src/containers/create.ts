@@ -4,7 +4,7 @@ import { hostname as hostName } from 'node:os'
 import { NetError } from '../base/errors.ts'
 import type { NetworkController } from '../engine/types.ts'
 import { capabilitiesOf } from './capabilities.ts'
-import { num, strings, text } from './fields.ts'
+import { num, object, strings, text } from './fields.ts'
 import { checkCpus } from './limits.ts'
 import { checkLogConfig } from './log-options.ts'
 import { parseVolumesFrom, type WantedMount, wantedMounts } from './mounts.ts'
@@ -84,6 +84,10 @@ export function checkCreate(
   if (own.WorkingDir && !own.WorkingDir.startsWith('/')) {
     throw invalid(`the working directory '${own.WorkingDir}' is invalid, it needs to be an absolute path`)
   }
+  for (const point of Object.keys(host.Tmpfs ?? {}))
+    if (!point.startsWith('/')) throw invalid(`invalid mount path: '${point}' mount path must be absolute`)
+  if (Object.keys(object(host, 'StorageOpt')).length > 0)
+    throw new NetError('internal', "--storage-opt is supported only for overlay over xfs with 'pquota' mount option")
   for (const entry of own.Env ?? []) if (entry === '' || entry.startsWith('=')) throw invalid(`invalid environment variable: ${entry}`)
   if (own.StopSignal) parseSignal(own.StopSignal)
   restartPolicyOf(host)

@@ -96,6 +96,13 @@ export const CONTAINER_ROWS: readonly WrongRequest[] = [
   create('no image', { Image: '' }, 400, 'invalid reference format'),
   create('no command', { Image: 'busybox', Cmd: [''] }, 400, 'no command specified'),
   create('hostname with blank', { Hostname: 'a b' }, 400, 'invalid hostname format: a b'),
+  create('tmpfs is relative', { HostConfig: { Tmpfs: { run: '' } } }, 400, "invalid mount path: 'run' mount path must be absolute"),
+  create(
+    'size of the layer',
+    { HostConfig: { StorageOpt: { size: '1G' } } },
+    500,
+    "--storage-opt is supported only for overlay over xfs with 'pquota' mount option",
+  ),
   create('workdir is relative', { WorkingDir: 'here' }, 400, /working directory 'here' is invalid/),
   create('environment without name', { Env: ['=x'] }, 400, 'invalid environment variable: =x'),
   create('stop signal unknown', { StopSignal: 'SIGLOUD' }, 400, /SIGLOUD/),
