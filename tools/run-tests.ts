@@ -1,5 +1,5 @@
 /**
- * Runs test files with node's test runner, each in a process of its own, two at a time, and counts. A file that wants a network of its
+ * Runs test files with node's test runner, each in a process of its own, three at a time, and counts. A file that wants a network of its
  * own makes one (testkit/isolated.ts). A file that fails is run once more, alone. Ends with what the run left behind and a line `N passed, N failed`; the exit code says the same.
  *
  *   run-tests.ts [--also-failed N] [suite | file]...      suites: unit, and every folder below test/
@@ -10,7 +10,8 @@ import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { killMarked, leaks, MARK, snapshot } from './leaks.ts'
 
-const FILES_AT_ONCE = 2
+/** Most of what a test does is waiting: two processors are busy with three files. */
+const FILES_AT_ONCE = 3
 /** Nothing a single file does takes this long; more means that it hangs. */
 const FILE_TIMEOUT_MS = Number(process.env['CAUSEWAY_TEST_TIMEOUT_MS'] ?? 420_000)
 /** More failing files than this are not a matter of a busy machine. */
@@ -148,22 +149,23 @@ async function main(args: string[]): Promise<number> {
   const mark = randomBytes(6).toString('hex')
   const before = snapshot()
   const outcomes: Outcome[] = []
-  for (const [suite, files] of wanted) {
-    console.log(`\n== ${suite} (${files.length} files)`)
-    const queue = [...files]
-    const worker = async () => {
-      for (let file = queue.shift(); file !== undefined; file = queue.shift()) {
-        const outcome = await runFile(file, mark)
-        outcomes.push(outcome)
-        const skipped = outcome.skipped > 0 ? `, ${outcome.skipped} skipped` : ''
-        console.log(
-          `${outcome.failed > 0 ? 'FAILED' : 'ok    '} ${file}  ${outcome.passed} passed${skipped}${outcome.failed > 0 ? `, ${outcome.failed} failed` : ''}  ${(outcome.ms / 1000).toFixed(1)} s`,
-        )
-        if (outcome.failed > 0) console.log(failuresOf(outcome.output).replace(/^/gm, '    '))
-      }
+  const queue = [...wanted.values()].flat()
+  console.log(`${queue.length} files: ${[...wanted].map(([suite, files]) => `${suite} ${files.length}`).join(', ')}`)
+  const worker = async (next: () => string | undefined) => {
+    for (let file = next(); file !== undefined; file = next()) {
+      const outcome = await runFile(file, mark)
+      outcomes.push(outcome)
+      const skipped = outcome.skipped > 0 ? `, ${outcome.skipped} skipped` : ''
+      console.log(
+        `${outcome.failed > 0 ? 'FAILED' : 'ok    '} ${file}  ${outcome.passed} passed${skipped}${outcome.failed > 0 ? `, ${outcome.failed} failed` : ''}  ${(outcome.ms / 1000).toFixed(1)} s`,
+      )
+      if (outcome.failed > 0) console.log(failuresOf(outcome.output).replace(/^/gm, '    '))
     }
-    await Promise.all(Array.from({ length: FILES_AT_ONCE }, worker))
   }
+  // one begins at the end, where the machines are that boot a kernel of their own and take longest
+  const first = () => queue.shift()
+  const last = () => queue.pop()
+  await Promise.all(Array.from({ length: FILES_AT_ONCE }, (_, i) => worker(i === 0 ? last : first)))
 
   const unstable = await runAgain(outcomes, mark)
   const left = leaks(before, mark)
