@@ -161,7 +161,8 @@ test('udp: a flow without traffic is forgotten, and a closed relay gives back it
   assert.equal(await inClient('python3', '-c', ASK, HOST[0] as string, '1', '3'), 'ok')
   relay.close()
   await sleep(50)
-  assert.equal(readdirSync('/proc/self/fd').length, before)
+  const after = readdirSync('/proc/self/fd').length // what the test before was still closing may have gone too
+  assert.ok(after <= before, `${after} descriptors are open, ${before} were`)
   const again = relayUdp(await held('udp'), TARGET, systemClock, reactor) // throws EADDRINUSE when the port is still held
   again.close()
 })
