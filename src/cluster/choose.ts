@@ -47,14 +47,19 @@ export interface PoolsTaken {
   readonly clusterId: string
 }
 
-/** Subnets for a network, gateway and auxiliary addresses included. Throws `denied` on overlap with Docker's text, `invalid` when nothing is left. */
+/**
+ * Subnets for a network, gateway and auxiliary addresses included. Each IPv4 subnet has an IPv6 one beside it when the network has both:
+ * they are on one link, where containers have addresses of both. Throws `denied` on overlap with Docker's text, `invalid` when nothing is left.
+ */
 export function choosePools(asked: PoolsAsked, taken: PoolsTaken): IpamPool[] {
   const pools: IpamPool[] = []
   const used = [...taken.subnets]
   for (const family of [4, 6] as const) {
     if (family === 4 ? !asked.enableIpv4 : !asked.enableIpv6) continue
     const wanted = asked.requests.filter((r) => r.subnet && r.subnet.includes(':') === (family === 6))
-    for (const request of wanted.length > 0 ? wanted : [{} as IpamPoolRequest]) {
+    const least = family === 6 ? Math.max(pools.length, 1) : 1
+    const unasked = Array.from({ length: Math.max(least - wanted.length, 0) }, (): IpamPoolRequest => ({}))
+    for (const request of [...wanted, ...unasked]) {
       const subnet = chooseSubnet(family, request, used, taken)
       used.push({ subnet, network: asked.name })
       pools.push(fillPool(subnet, request, family === 4 ? asked.skipGateway.ipv4 : asked.skipGateway.ipv6))

@@ -3,12 +3,14 @@ import { type Cidr, cidrContains, familyOf, type Ip, parseIp } from '../base/add
 import { NetError } from '../base/errors.ts'
 import { OPTION } from '../drivers/options.ts'
 import { blocksToTry } from '../drivers/overlay/blocks.ts'
+import { segmentsOf } from '../drivers/overlay/config.ts'
+import { segmentIndexOf } from '../drivers/overlay/wanted.ts'
 import type { EndpointSettings } from '../model/endpoint.ts'
 import type { IpamPool, Network } from '../model/network.ts'
 import { isReservedAddress, lowestAddress, poolWith } from './choose.ts'
 import type { ClusterSubnet } from './model.ts'
 
-/** Docker's checks of addresses that were asked for. Throws `invalid`. */
+/** Docker's checks of addresses that were asked for, and that both are on one link. Throws `invalid`. */
 export function checkAskedAddresses(network: Network, settings: EndpointSettings): void {
   for (const text of [settings.ipv4, settings.ipv6]) {
     if (!text) continue
@@ -18,6 +20,14 @@ export function checkAskedAddresses(network: Network, settings: EndpointSettings
     if (poolWith(network.pools, ip) < 0)
       throw new NetError('invalid', `Invalid address ${ip}: It does not belong to any of this network's subnets`, { subject: ip })
   }
+  if (!settings.ipv4 || !settings.ipv6) return
+  const segments = segmentsOf(network.pools, [])
+  const [ipv4, ipv6] = [parseIp(settings.ipv4), parseIp(settings.ipv6)]
+  const beside = segments[segmentIndexOf(segments, ipv4)]?.subnets.flatMap(({ subnet }) => (familyOf(subnet) === 6 ? [subnet] : []))
+  if (beside !== undefined && !beside.some((subnet) => cidrContains(subnet, ipv6)))
+    throw new NetError('invalid', `Invalid address ${ipv6}: beside ${ipv4} stands ${beside.join(', ') || 'no IPv6 subnet'}`, {
+      subject: ipv6,
+    })
 }
 
 export interface AddressChoice {
@@ -36,10 +46,11 @@ export interface AddressChoice {
 
 /** The lowest free address of each family, or the one asked for. Throws `denied` (in use) or `unavailable` (nothing left). */
 export function chooseAddresses(choice: AddressChoice): { ipv4: Ip | ''; ipv6: Ip | '' } {
-  const { network, subnets } = choice
-  const ipv4 = network.enableIpv4 ? chooseAddress(choice, 4, undefined) : ''
-  const segment = ipv4 === '' ? undefined : subnets.find(({ subnet }) => cidrContains(subnet, ipv4))?.vni
-  return { ipv4, ipv6: network.enableIpv6 ? chooseAddress(choice, 6, segment) : '' }
+  const { network, subnets, settings } = choice
+  const segmentOf = (ip: Ip | '') => (ip === '' ? undefined : subnets.find(({ subnet }) => cidrContains(subnet, ip))?.vni)
+  const asked6 = network.enableIpv6 && settings.ipv6 ? parseIp(settings.ipv6) : ''
+  const ipv4 = network.enableIpv4 ? chooseAddress(choice, 4, segmentOf(asked6)) : ''
+  return { ipv4, ipv6: network.enableIpv6 ? chooseAddress(choice, 6, segmentOf(ipv4)) : '' }
 }
 
 /** `segment`: the address has to be on the same one as the other family's, where the network has a subnet there. */

@@ -203,6 +203,19 @@ export function modelSuite(kind: string, stores: () => ModelStores, rounds: numb
     const second = await b.start(net, 'second', { ipv4: '10.22.0.9' })
     assert.deepEqual([first.ipv4, first.ipv6, first.data['vni']], ['10.21.0.2', 'fd00:21::2', 256])
     assert.deepEqual([second.ipv4, second.ipv6, second.data['vni']], ['10.22.0.9', 'fd00:22::2', 257])
+    const beside = await b.start(net, 'beside', { ipv6: 'fd00:22::77' })
+    assert.deepEqual([beside.ipv4, beside.ipv6], ['10.22.0.2', 'fd00:22::77'], 'the other family is chosen on the same link')
+    await assert.rejects(b.start(net, 'apart', { ipv4: '10.22.0.10', ipv6: 'fd00:21::10' }), {
+      message: 'Invalid address fd00:21::10: beside 10.22.0.10 stands fd00:22::/64',
+    })
+    const fewer = await a.create('fewer', [{ subnet: '10.23.0.0/24' }, { subnet: '10.24.0.0/24' }, { subnet: 'fd00:23::/64' }], {
+      enableIpv6: true,
+    })
+    const vnis = fewer.data?.['vni'] as number[]
+    assert.deepEqual([vnis.length, vnis[2], vnis[3]], [4, vnis[0], vnis[1]], 'an IPv6 subnet for each IPv4 one')
+    await everywhere([a, b], fewer.id)
+    const there = await b.start(fewer, 'there', { ipv4: '10.24.0.9' })
+    assert.equal(there.ipv6, fewer.pools[3]?.subnet.replace('/64', '2'))
     const auto = await a.create('auto', [], { enableIpv6: true })
     assert.match(auto.pools[1]?.subnet ?? '', /^fd[0-9a-f:]+::\/64$/)
     await assert.rejects(a.create('listed', [], { options: { 'com.docker.network.driver.overlay.vxlanid_list': '256' } }), {
