@@ -13,13 +13,18 @@ export interface ClusterFlags {
 export function checkClusterFlags({ store, advertise, options }: ClusterFlags): void {
   if (store === '') {
     if (advertise !== '' || options.length > 0)
-      throw new NetError('invalid', 'invalid cluster configuration. --cluster-advertise needs --cluster-store')
+      throw new NetError(
+        'invalid',
+        advertise !== ''
+          ? 'invalid cluster configuration. --cluster-advertise must be accompanied by --cluster-store configuration'
+          : 'invalid cluster configuration. --cluster-store-opt needs --cluster-store',
+      )
     return
   }
   parseStoreUrl(store, parseStoreOptions(options))
   if (advertise === '')
     throw new NetError(
       'invalid',
-      'invalid cluster configuration. --cluster-advertise must be accompanied by --cluster-store configuration: give the address that other hosts reach this one by, for example --cluster-advertise eth0:2377',
+      'invalid cluster configuration. --cluster-store needs --cluster-advertise: give the address that other hosts reach this one by, for example --cluster-advertise eth0:2377',
     )
 }

@@ -1,6 +1,15 @@
 /** What the port allows as keys, values and transactions, checked before anything is sent; and our folder in the store. */
 import { NetError } from '../../base/errors.ts'
-import { type Lease, MAX_TXN_BYTES, MAX_TXN_OPERATIONS, MAX_VALUE_BYTES, MIN_LEASE_SECONDS, type Txn, txnSize } from './types.ts'
+import {
+  type Lease,
+  MAX_LEASE_SECONDS,
+  MAX_TXN_BYTES,
+  MAX_TXN_OPERATIONS,
+  MAX_VALUE_BYTES,
+  MIN_LEASE_SECONDS,
+  type Txn,
+  txnSize,
+} from './types.ts'
 
 const MAX_KEY_LETTERS = 400
 /** Printable ASCII without what a URL or a shell would take for something else. */
@@ -53,8 +62,8 @@ export function checkTxn(txn: Txn): void {
 }
 
 export function checkLeaseSeconds(seconds: number): void {
-  if (!Number.isInteger(seconds) || seconds < MIN_LEASE_SECONDS || seconds > 86_400)
-    throw invalid(`a lease of ${seconds} s: the cluster store takes whole seconds from ${MIN_LEASE_SECONDS} to 86400`)
+  if (!Number.isInteger(seconds) || seconds < MIN_LEASE_SECONDS || seconds > MAX_LEASE_SECONDS)
+    throw invalid(`a lease of ${seconds} s: the cluster store takes whole seconds from ${MIN_LEASE_SECONDS} to ${MAX_LEASE_SECONDS}`)
 }
 
 export function checkLease(lease: Lease): void {

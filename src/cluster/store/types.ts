@@ -20,6 +20,7 @@ export const MAX_TXN_BYTES = 256 * 1024
 export const MAX_VALUE_BYTES = 256 * 1024
 /** Seconds: Consul's shortest lease. A lease can outlive its host by its own length twice over (Consul) or once (etcd). */
 export const MIN_LEASE_SECONDS = 10
+export const MAX_LEASE_SECONDS = 86_400
 
 /**
  * Which state of a key was read. Opaque, only good for comparing and for {@link Check}; of this client and this run, never to be

@@ -60,6 +60,8 @@ test('store options: TLS, users, tokens', () => {
   assert.equal(parse('etcd://a', 'kv.path=/x/y/').root, 'x/y/causeway')
   assert.equal(parse('etcd://a', 'kv.patience=30s').patienceMs, 30_000)
   assert.equal(parse('etcd://a', 'discovery.ttl=60', 'discovery.heartbeat=20').ttlSeconds, 60)
+  assert.equal(parse('etcd://a', 'discovery.heartbeat=30').ttlSeconds, 90)
+  assert.equal(parse('etcd://a', 'discovery.heartbeat=1').ttlSeconds, 10)
   const cases: [string[], RegExp][] = [
     [['etcd://a', 'kv.certfile=/c'], /kv.certfile needs kv.keyfile/],
     [['etcd://a', 'kv.keyfile=/c'], /kv.keyfile needs kv.certfile/],
@@ -75,12 +77,15 @@ test('store options: TLS, users, tokens', () => {
     [['etcd://a/x', 'kv.path=y'], /says path "x" and kv.path says "y"/],
     [['etcd://a', 'kv.patience=-1'], /expected whole seconds from 0 to 3600/],
     [['etcd://a', 'discovery.ttl=1h'], /expected whole seconds/],
+    [['etcd://a', 'discovery.ttl=9'], /discovery.ttl "9": expected whole seconds from 10 to 86400/],
+    [['etcd://a', 'discovery.ttl=20', 'discovery.heartbeat=20'], /discovery.ttl timer must be greater than discovery.heartbeat/],
   ]
   for (const [[url, ...pairs], message] of cases) assert.throws(() => parse(url as string, ...pairs), refused(message), pairs.join())
 })
 
 test('advertise: an address, or the first address of an interface', () => {
-  const of = (name: string) => ({ eth0: ['fe80::1', '10.1.0.5', '10.1.0.6'], six: ['fe80::1', 'fd00::7'], none: ['fe80::1'] })[name]
+  const of = (name: string) =>
+    ({ eth0: ['fe80::1', '10.1.0.5', '10.1.0.6'], six: ['fe80::1', 'fd00::7'], none: ['fe80::1'], lo: ['127.0.0.1', '::1'] })[name]
   assert.deepEqual(parseAdvertise('10.0.0.1:2376', of), { host: '10.0.0.1', port: 2376 })
   assert.deepEqual(parseAdvertise('[fd00::1]:2376', of), { host: 'fd00::1', port: 2376 })
   assert.deepEqual(parseAdvertise('eth0:2376', of), { host: '10.1.0.5', port: 2376 })
@@ -92,6 +97,8 @@ test('advertise: an address, or the first address of an interface', () => {
     ['none:1', /couldn't find a valid ip-address in interface none/],
     ['127.0.0.1:1', /127.0.0.1 is not an address at which other hosts reach this one/],
     ['0.0.0.0:1', /is not an address at which/],
+    ['[fe80::1]:1', /fe80::1 is not an address at which/],
+    ['lo:1', /couldn't find a valid ip-address in interface lo/],
   ] as const)
     assert.throws(() => parseAdvertise(text, of), refused(message), text)
 })

@@ -1,6 +1,7 @@
 /** `--cluster-store`, `--cluster-store-opt` and `--cluster-advertise` as a person writes them -> checked values. Pure; files are read elsewhere. */
 import { tryParseIp } from '../../base/address.ts'
 import { NetError } from '../../base/errors.ts'
+import { MAX_LEASE_SECONDS, MIN_LEASE_SECONDS } from './types.ts'
 
 export interface StoreMember {
   readonly host: string
@@ -21,8 +22,7 @@ export interface StoreConfig {
   readonly token?: { readonly value?: string; readonly file?: string }
   /** Milliseconds for which a change waits while the store does not answer, before it is refused. */
   readonly patienceMs: number
-  /** Docker's discovery.heartbeat and discovery.ttl, in seconds, when given. */
-  readonly heartbeatSeconds?: number
+  /** Seconds after which a host that is not heard of is down: Docker's discovery.ttl, or three times its discovery.heartbeat, when given. */
   readonly ttlSeconds?: number
 }
 
@@ -43,6 +43,8 @@ const OPTIONS = [
   'discovery.ttl',
 ]
 const DEFAULT_PATIENCE_MS = 6000
+/** Heartbeats that may fail before a host is down. */
+const TTL_FACTOR = 3
 
 const invalid = (message: string) => new NetError('invalid', message)
 
@@ -88,8 +90,7 @@ export function parseStoreUrl(url: string, options: Readonly<Record<string, stri
     ...given('tls', parseTls(options)),
     ...given('user', parseUser(scheme, options)),
     ...given('token', parseToken(scheme, options)),
-    ...given('heartbeatSeconds', seconds(options, 'discovery.heartbeat', 1, 3600)),
-    ...given('ttlSeconds', seconds(options, 'discovery.ttl', 1, 86_400)),
+    ...given('ttlSeconds', parseTtl(options)),
   }
 }
 
@@ -110,15 +111,20 @@ export function parseAdvertise(text: string, addressesOf: (ifname: string) => re
   if (port < 1 || port > 65535) throw bad(`port ${split[3]} is not between 1 and 65535`)
   const ip = tryParseIp(host)
   if (ip !== undefined) {
-    if (/^(0\.|127\.|22[4-9]\.|23\d\.|25[0-5]\.)/.test(ip) || ip === '::' || ip === '::1' || /^ff/i.test(ip))
-      throw bad(`${ip} is not an address at which other hosts reach this one`)
+    if (!canBeReached(ip)) throw bad(`${ip} is not an address at which other hosts reach this one`)
     return { host: ip, port }
   }
   const addresses = addressesOf(host)
   if (addresses === undefined) throw bad(`there is no interface "${host}", and it is not an address`)
-  const chosen = addresses.find((a) => !a.includes(':')) ?? addresses.find((a) => !/^fe[89ab]/i.test(a))
+  const usable = addresses.filter(canBeReached)
+  const chosen = usable.find((a) => !a.includes(':')) ?? usable[0]
   if (chosen === undefined) throw bad(`couldn't find a valid ip-address in interface ${host}`)
   return { host: chosen, port }
+}
+
+/** Not of this host alone, nor everybody's, nor one that needs the name of an interface beside it. */
+function canBeReached(ip: string): boolean {
+  return !/^(0\.|127\.|22[4-9]\.|23\d\.|25[0-5]\.|::1?$|fe[89ab]|ff)/i.test(ip)
 }
 
 function parseMember(text: string, defaultPort: number, bad: (why: string) => NetError): StoreMember {
@@ -177,6 +183,15 @@ function parseToken(kind: string, options: Readonly<Record<string, string>>): St
   if (kind === 'etcd') throw invalid('etcd has no tokens of its own: expected --cluster-store-opt kv.username=… and kv.password=…')
   if (value !== undefined && file !== undefined) throw invalid('--cluster-store-opt kv.token and kv.tokenfile: expected one of them')
   return { ...given('value', value), ...given('file', file) }
+}
+
+/** As in Docker (daemon/discovery/discovery.go discoveryOpts), within what stores take for a lease. */
+function parseTtl(options: Readonly<Record<string, string>>): number | undefined {
+  const heartbeat = seconds(options, 'discovery.heartbeat', 1, MAX_LEASE_SECONDS / TTL_FACTOR)
+  const ttl = seconds(options, 'discovery.ttl', MIN_LEASE_SECONDS, MAX_LEASE_SECONDS)
+  if (ttl !== undefined && heartbeat !== undefined && ttl <= heartbeat)
+    throw invalid('discovery.ttl timer must be greater than discovery.heartbeat')
+  return ttl ?? (heartbeat === undefined ? undefined : Math.max(heartbeat * TTL_FACTOR, MIN_LEASE_SECONDS))
 }
 
 function seconds(options: Readonly<Record<string, string>>, key: string, least: number, most: number): number | undefined {
