@@ -13,12 +13,22 @@ export const DEFAULT_LOG = '/var/log/causeway.log'
 
 const CANNOT_RUN = 126
 
+/**
+ * What `ip netns exec` does too: programs that read /sys (brctl, ls /sys/class/net) see the namespace's devices, in a mount namespace of
+ * their own. Where that cannot be mounted they see the host's.
+ */
+const WITH_OWN_SYS = 'mount -t sysfs sysfs /sys 2>/dev/null; exec "$@"'
+
 /** Runs a command in a network namespace with our own streams. Resolves with its exit code, 128+n after a signal. */
 export async function runInNetns(context: Context, path: string, command: readonly string[]): Promise<number> {
   // The terminal sends its signals to the child as well: only the child decides.
   const off = context.onSignals(['SIGINT', 'SIGQUIT'], () => undefined)
   try {
-    const program = await context.startProgram('nsenter', [`--net=${path}`, '--', ...command], 'inherit')
+    const program = await context.startProgram(
+      'nsenter',
+      [`--net=${path}`, '--', 'unshare', '--mount', '--propagation', 'slave', '--', 'sh', '-c', WITH_OWN_SYS, 'sh', ...command],
+      'inherit',
+    )
     const { code, signal, error } = await program.ended
     if (error !== undefined) throw fail(`cannot run nsenter: ${error}`, { exitCode: CANNOT_RUN })
     return code ?? 128 + (SIGNALS[signal ?? ''] ?? 0)

@@ -74,7 +74,7 @@ export const exec = defineCommand({
   options: {},
   passThrough: true,
   notes:
-    "The file system, the programs and the privileges are those of this machine; only the network is the container's. Needs root here, and an engine on this host.",
+    "The file system, the programs and the privileges are those of this machine; only the network, and with it /sys, is the container's. Needs root here, and an engine on this host.",
   examples: [
     { line: 'causeway netns exec web ss -tlnp' },
     { line: 'causeway netns exec web tcpdump -ni eth0' },
