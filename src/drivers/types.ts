@@ -107,6 +107,8 @@ export interface Driver {
   ifacePrefix?(network: Network, data: AuthorityData): string
   /** MAC for an address (overlay: 02:42 and the address); random when absent or undefined. `''` = the kernel's or the parent's. */
   macFor?(ipv4: Ip | '', network: Network): Mac | '' | undefined
+  /** Prefix length of an endpoint's address, where it need not be the pool's. */
+  prefixLength?(data: AuthorityData, ip: Ip): number | undefined
   /** Links of `networkWanted` may be wanted by several networks (a VLAN sub-interface): the last one's removal takes them away. */
   readonly sharesLinks?: boolean
   /** Subnets may overlap those of other networks of this driver (Docker's macvlan: same parent, different ranges). */

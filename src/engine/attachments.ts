@@ -47,7 +47,10 @@ export class Attachments {
   info(e: EndpointRecord, name?: string): EndpointInfo {
     const network = this.#networks.find(e.networkId)
     const lengthOf = (family: 4 | 6, ip: string) => {
-      const pool = network && ip !== '' ? poolOf(network, family, ip as Ip) : undefined
+      if (network === undefined || ip === '') return 0
+      const own = this.#networks.driverOf(network).prefixLength?.(e.data ?? {}, ip as Ip)
+      if (own !== undefined) return own
+      const pool = poolOf(network, family, ip as Ip)
       return pool ? splitPrefix(pool.subnet).length : 0
     }
     const gateways = this.#gatewaysOf({ record: e, network })

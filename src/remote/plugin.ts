@@ -5,6 +5,7 @@
 import { messageOf, NetError } from '../base/errors.ts'
 import type { Clock, Logger } from '../base/ports.ts'
 import type { Activation } from '../drivers/remote/protocol.ts'
+import { readAnswer } from './answers.ts'
 import { findPlugin, hasPluginDir, type PluginAddress, type PluginDirs } from './discovery.ts'
 import { AnswerTimedOut, ConnectionFailed, type HttpAnswer, post } from './transport.ts'
 
@@ -101,7 +102,7 @@ export class Plugin {
     if (value === null) return {}
     if (typeof value !== 'object' || Array.isArray(value))
       throw new NetError('internal', `${method}: plugin "${this.name}" answered ${shown(answer.text)}, expected an object`)
-    return value as Partial<T>
+    return readAnswer(this.name, method, value) as Partial<T>
   }
 
   async #attempts(method: string, body: unknown, patience: Patience): Promise<HttpAnswer> {

@@ -2,7 +2,7 @@
  * The authority over a network whose driver, IPAM driver or both are plugins. Everything is asked and told over the plugin protocol;
  * what must be found again is in the records' data. A part that is built in is left to the engine.
  */
-import { cidrContains, type Ip, type Mac, parseMac, tryParseIp, trySplitPrefix } from '../base/address.ts'
+import { cidrContains, type Ip, type IpPrefix, type Mac, parseMac, splitPrefix, tryParseIp, trySplitPrefix } from '../base/address.ts'
 import { messageOf, NetError } from '../base/errors.ts'
 import { randomMac } from '../base/ids.ts'
 import type { Logger, Rng } from '../base/ports.ts'
@@ -131,15 +131,19 @@ export class RemoteAuthority implements Authority {
     const mac: Mac | undefined = wantedMac ?? (needsMac ? randomMac(this.#p.rng) : undefined)
     const options = { [LABEL.endpointName]: ask.containerName, ...(needsMac && mac ? { [LABEL.endpointMac]: mac } : {}) }
     const held: { pool: string; ip: Ip }[] = []
+    const own: Record<string, string> = {}
     const take = async (family: 4 | 6, wanted: string | undefined): Promise<Ip | undefined> => {
       const got = await this.#address(network, family, wanted, options)
-      if (got !== undefined) held.push(got)
-      return got?.ip
+      if (got === undefined) return undefined
+      const { ip, length } = splitPrefix(got.address)
+      held.push({ pool: got.pool, ip })
+      if (length !== got.poolLength) own[`address${family}`] = got.address
+      return ip
     }
     try {
       const ipv4 = network.enableIpv4 ? await take(4, ask.settings.ipv4) : undefined
       const ipv6 = network.enableIpv6 ? await take(6, ask.settings.ipv6) : undefined
-      return { ...(ipv4 ? { ipv4 } : {}), ...(ipv6 ? { ipv6 } : {}), ...(mac ? { mac } : {}), data: { held } }
+      return { ...(ipv4 ? { ipv4 } : {}), ...(ipv6 ? { ipv6 } : {}), ...(mac ? { mac } : {}), data: { held, ...own } }
     } catch (error) {
       for (const { pool, ip } of held) this.#takeBack(`address ${ip}`, () => ipam.releaseAddress(pool, ip))
       throw error
@@ -169,7 +173,7 @@ export class RemoteAuthority implements Authority {
     const pools = ip === undefined ? all : all.filter(({ subnet }) => cidrContains(subnet, ip))
     let refusal: unknown
     for (const { id, subnet } of pools) {
-      let got: Ip
+      let got: IpPrefix
       try {
         got = await ipam.requestAddress(id, ip ?? '', options)
       } catch (error) {
@@ -177,11 +181,12 @@ export class RemoteAuthority implements Authority {
         refusal ??= error
         continue
       }
-      if (cidrContains(subnet, got)) return { pool: id, ip: got }
-      this.#takeBack(`address ${got}`, () => ipam.releaseAddress(id, got))
+      const { ip: gotIp } = splitPrefix(got)
+      if (cidrContains(subnet, gotIp)) return { pool: id, address: got, poolLength: splitPrefix(subnet).length }
+      this.#takeBack(`address ${gotIp}`, () => ipam.releaseAddress(id, gotIp))
       throw new NetError(
         'internal',
-        `IpamDriver.RequestAddress: plugin "${network.ipamDriver}" answered ${got}, which is not in subnet ${subnet}`,
+        `IpamDriver.RequestAddress: plugin "${network.ipamDriver}" answered ${gotIp}, which is not in subnet ${subnet}`,
       )
     }
     if (refusal !== undefined) throw refusal
@@ -197,7 +202,14 @@ export class RemoteAuthority implements Authority {
     try {
       const chosen = endpoint.data['isMade'] === true ? endpointData(endpoint.data) : await driver.createEndpoint(network, endpoint)
       const joined = await driver.join(network, endpoint)
-      const data: RemoteEndpointData = { ...chosen, ...joined, held: endpointData(endpoint.data).held }
+      const given = endpointData(endpoint.data)
+      const data: RemoteEndpointData = {
+        ...chosen,
+        ...joined,
+        address4: chosen.address4 || given.address4,
+        address6: chosen.address6 || given.address6,
+        held: given.held,
+      }
       return { ...data }
     } catch (error) {
       await this.#undoEndpoint(driver, ref, error)

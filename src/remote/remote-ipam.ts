@@ -1,5 +1,15 @@
 /** Subnets and addresses from a plugin's IPAM: pools with their gateways, and one address after the other. */
-import { cidrContains, type Ip, parseIp, tryParseCidr, tryParseIp, trySplitPrefix } from '../base/address.ts'
+import {
+  cidrContains,
+  type Ip,
+  type IpPrefix,
+  ipPrefixOf,
+  parseIp,
+  splitPrefix,
+  tryParseCidr,
+  tryParseIp,
+  trySplitPrefix,
+} from '../base/address.ts'
 import { messageOf, NetError } from '../base/errors.ts'
 import type { Logger } from '../base/ports.ts'
 import type { HeldPool } from '../drivers/remote/data.ts'
@@ -18,6 +28,9 @@ import type { Patience, Plugin } from './plugin.ts'
 
 /** How many subnets of the host's own a plugin may offer before we give up: each is held until a free one is found. */
 const MAX_OFFERS = 64
+
+/** What plugins answer whose networks have no subnet of their own (Calico): it overlaps with everything, and Docker lets it pass. */
+const WHOLE_SPACE: ReadonlySet<string> = new Set(['0.0.0.0/0', '::/0'])
 
 export interface GrantedPool {
   readonly pool: IpamPool
@@ -64,17 +77,19 @@ export class RemoteIpam {
     const taken: Ip[] = []
     try {
       if ((family === 6) !== subnet.includes(':')) throw this.#wrong('RequestPool', `${subnet}, which is no IPv${family} subnet`)
-      const told = trySplitPrefix(data?.[LABEL.gateway] ?? '')?.ip
+      const named = data?.[LABEL.gateway]
+      const told = trySplitPrefix(named ?? '')?.ip
+      if (named && told === undefined) throw this.#wrong('RequestPool', `gateway "${named}", expected an address with its prefix length`)
       let gateway = told
       if (request.gateway !== undefined || (told === undefined && wantsGateway))
-        gateway = await this.requestAddress(id, request.gateway ?? '', { [LABEL.requestAddressType]: LABEL.gateway })
+        gateway = splitPrefix(await this.requestAddress(id, request.gateway ?? '', { [LABEL.requestAddressType]: LABEL.gateway })).ip
       if (gateway !== undefined) taken.push(gateway)
       const aux: Record<string, Ip> = {}
       for (const [name, text] of Object.entries(request.aux ?? {})) {
         aux[name] = parseIp(text)
         if (!cidrContains(subnet, aux[name]))
           throw new NetError('invalid', `auxiliary address: (${name}:${text}) must belong to the master pool: ${subnet}`)
-        taken.push(await this.requestAddress(id, text, {}))
+        taken.push(splitPrefix(await this.requestAddress(id, text, {})).ip)
       }
       const ipRange = tryParseCidr(request.ipRange ?? '')
       return {
@@ -99,7 +114,7 @@ export class RemoteIpam {
           if (id !== '') refused.push(id)
           throw this.#wrong('RequestPool', `Pool "${answer.Pool ?? ''}", which is no subnet`)
         }
-        if (!avoidHost || !this.#isUsedByHost(subnet)) return { id, subnet, data: answer.Data }
+        if (!avoidHost || WHOLE_SPACE.has(subnet) || !this.#isUsedByHost(subnet)) return { id, subnet, data: answer.Data }
         refused.push(id)
       }
       throw this.#wrong('RequestPool', `${MAX_OFFERS} subnets that this host uses itself`)
@@ -108,12 +123,13 @@ export class RemoteIpam {
     }
   }
 
-  /** One address; `wanted` '' = any. @throws NetError with the plugin's text, or ours when it answered what is no address. */
-  async requestAddress(pool: string, wanted: string, options: Readonly<Record<string, string>>): Promise<Ip> {
+  /** One address with the prefix length that the plugin gives it; `wanted` '' = any. @throws NetError with the plugin's text, or ours when it answered what is no address. */
+  async requestAddress(pool: string, wanted: string, options: Readonly<Record<string, string>>): Promise<IpPrefix> {
     const body: AddressRequest = { PoolID: pool, Address: wanted, Options: options }
     const { Address } = await this.#plugin.call<AddressResponse>(`${IPAM_DRIVER}.RequestAddress`, body)
-    const ip = trySplitPrefix(Address ?? '')?.ip
-    if (ip !== undefined && (wanted === '' || tryParseIp(wanted) === ip)) return ip
+    const got = trySplitPrefix(Address ?? '')
+    const ip = got?.ip
+    if (got !== undefined && (wanted === '' || tryParseIp(wanted) === ip)) return ipPrefixOf(got.ip, got.length)
     const problem = this.#wrong(
       'RequestAddress',
       `Address "${Address ?? ''}", expected ${wanted === '' ? 'an address with its prefix length' : `${wanted} with its prefix length`}`,

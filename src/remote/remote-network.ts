@@ -3,7 +3,7 @@ import { type Cidr, type Ip, parseCidr, splitPrefix, tryParseIp, tryParseMac, tr
 import { messageOf, NetError } from '../base/errors.ts'
 import type { Logger } from '../base/ports.ts'
 import type { EndpointAsk, EndpointFinal } from '../drivers/authority.ts'
-import type { RemoteEndpointData, RemoteRoute } from '../drivers/remote/data.ts'
+import { endpointData, type RemoteEndpointData, type RemoteRoute } from '../drivers/remote/data.ts'
 import {
   type Capabilities,
   type CreateEndpointRequest,
@@ -76,9 +76,10 @@ export class RemoteNetwork {
 
   /** CreateEndpoint. What the driver answers may fill what is empty and change nothing (Docker's texts). */
   async createEndpoint(network: Network, endpoint: EndpointFinal): Promise<Pick<RemoteEndpointData, 'mac' | 'address4' | 'address6'>> {
+    const own = endpointData(endpoint.data)
     const given: EndpointInterface = {
-      Address: withLength(network, endpoint.ipv4),
-      AddressIPv6: withLength(network, endpoint.ipv6),
+      Address: own.address4 || withLength(network, endpoint.ipv4),
+      AddressIPv6: own.address6 || withLength(network, endpoint.ipv6),
       MacAddress: endpoint.mac,
     }
     const body: CreateEndpointRequest = {

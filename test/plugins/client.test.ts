@@ -170,6 +170,24 @@ test('find: TLS with a CA is verified, and refused when the certificate is someb
   await assert.rejects(drivers.find('foreign'), (e: NetError) => e.code === 'unavailable' && /certificate/.test(e.message))
 })
 
+test('find: the protocol of the address decides about TLS; a .spec trusts any certificate, as in Docker', async () => {
+  const [crt, key] = [`${dir}/own.crt`, `${dir}/own.key`]
+  const made = spawnSync('openssl', [
+    ...['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2', '-subj', '/CN=somebody'],
+    ...['-keyout', key, '-out', crt],
+  ])
+  assert.equal(made.status, 0, made.stderr.toString())
+  const secret = await startPlugin('127.0.0.1:0', `${dir}/memory`, '--tls', crt, key)
+  const open = await startPlugin('127.0.0.1:0', `${dir}/memory`)
+  plugins.push(secret, open)
+  writeFileSync(`${dir}/specs/secret.spec`, `https://127.0.0.1:${secret.said}\n`)
+  assert.equal((await drivers.find('secret')).network, true)
+  for (const protocol of ['http', 'tcp']) {
+    writeFileSync(`${dir}/specs/${protocol}.json`, JSON.stringify({ Addr: `${protocol}://127.0.0.1:${open.said}`, TLSConfig: {} }))
+    assert.equal((await drivers.find(protocol)).network, true)
+  }
+})
+
 test('find: an unknown plugin is looked for with 1, 2, 4 and 8 s between, then not found', async () => {
   await assert.rejects(drivers.find('nobody'), (e: NetError) => e.code === 'not-found' && e.message === 'plugin "nobody" not found')
   assert.deepEqual(clock.slept, [1000, 2000, 4000, 8000])
@@ -195,6 +213,82 @@ test('find: answers that are no handshake are refused, and name what came', asyn
   await assert.rejects(drivers.find('pyplug'), (e: NetError) => e.code === 'internal' && /no JSON: <html>/.test(e.message))
   p.faults({ 'Plugin.Activate': { body: { Implements: ['VolumeDriver'] } } })
   await assert.rejects(drivers.find('pyplug'), /implements neither NetworkDriver nor IpamDriver, only VolumeDriver/)
+})
+
+test('keys of an answer are taken in any case, as by Docker', async () => {
+  const p = await plugin()
+  p.faults({
+    'Plugin.Activate': { body: { implements: ['NetworkDriver', 'IpamDriver'] } },
+    'NetworkDriver.GetCapabilities': { body: { scope: 'global' } },
+    'NetworkDriver.Join': { body: { interfacename: { srcname: 'veth7', dstprefix: 'low' }, staticRoutes: [], GATEWAY: '10.77.0.1' } },
+    'NetworkDriver.DeleteNetwork': { body: { err: 'in lower case' } },
+  })
+  assert.deepEqual(await drivers.find('pyplug'), { network: true, ipam: true, scope: 'global' })
+  const a = authority()
+  await a.createNetwork?.(network())
+  const data = (await a.createEndpoint?.(network(), endpoint())) ?? {}
+  assert.deepEqual([data['srcName'], data['dstPrefix'], data['gateway4']], ['veth7', 'low', '10.77.0.1'])
+})
+
+test('values of the wrong type are refused with method, field and value, and what was begun is taken back', async () => {
+  const p = await plugin()
+  const a = authority('pyplug', 'pyplug')
+  await a.createNetwork?.(network())
+  for (const [method, body, text] of [
+    ['NetworkDriver.Join', { Gateway: 5 }, /NetworkDriver\.Join: plugin "pyplug" answered Gateway 5, expected a string/],
+    ['NetworkDriver.Join', { StaticRoutes: 'all' }, /answered StaticRoutes "all", expected a list/],
+    ['NetworkDriver.Join', { StaticRoutes: [{ Destination: 7 }] }, /answered StaticRoutes\[0\]\.Destination 7, expected a string/],
+    ['NetworkDriver.Join', { DisableGatewayService: 'yes' }, /answered DisableGatewayService "yes", expected true or false/],
+    ['NetworkDriver.CreateEndpoint', { Interface: 'eth0' }, /answered Interface "eth0", expected an object/],
+    ['NetworkDriver.CreateEndpoint', { Err: { why: 1 } }, /answered Err \{"why":1\}, expected a string/],
+  ] as const) {
+    p.faults({ [method]: { body, times: 1 } })
+    await assert.rejects(async () => a.createEndpoint?.(network(), endpoint()), text)
+  }
+  for (const [method, body, text] of [
+    ['IpamDriver.RequestPool', { PoolID: 'x', Pool: 7 }, /IpamDriver\.RequestPool: plugin "pyplug" answered Pool 7, expected a string/],
+    [
+      'IpamDriver.RequestPool',
+      { PoolID: 'x', Pool: '10.50.9.0/24', Data: { 'com.docker.network.gateway': 'none' } },
+      /answered gateway "none", expected an address with its prefix length/,
+    ],
+    ['IpamDriver.RequestAddress', { Address: 5 }, /IpamDriver\.RequestAddress: plugin "pyplug" answered Address 5, expected a string/],
+  ] as const) {
+    p.faults({ [method]: { body, times: 1 } })
+    await assert.rejects(async () => a.grantNetwork?.(draft(), [], {}), text)
+  }
+  assert.equal(p.calls('IpamDriver.ReleasePool').filter(({ body }) => body.PoolID === 'x').length, 1)
+  await until('everything to be given back', () => Object.keys({ ...p.state().pools, ...p.state().endpoints }).length === 0)
+})
+
+test('an IPAM without subnets: its pool is the whole space, each address has a length of its own', async () => {
+  const hostUses = createRemoteDrivers({
+    ...{ log: silentLogger, clock, rng: systemRng, pluginDirs: dirs, callTimeoutMs: 5000 },
+    isUsedByHost: () => true,
+  })
+  const p = await plugin()
+  p.faults({
+    'IpamDriver.RequestPool': { body: { PoolID: 'all', Pool: '0.0.0.0/0', Data: { 'com.docker.network.gateway': '0.0.0.0/0' } } },
+    'IpamDriver.RequestAddress': { body: { Address: '10.50.0.7/32' } },
+    'NetworkDriver.Join': { body: { InterfaceName: { SrcName: 'x', DstPrefix: 'cali' }, Gateway: '169.254.1.1' } },
+  })
+  const a = authorityOf(hostUses, 'pyplug', 'pyplug')
+  const grant = await a.grantNetwork?.(draft(), [], {})
+  assert.deepEqual(grant?.pools, [{ subnet: '0.0.0.0/0', gateway: '0.0.0.0', aux: {} }])
+  const made = network({ ipamDriver: 'pyplug', pools: grant?.pools ?? [], data: grant?.data ?? {} })
+  await a.createNetwork?.(made)
+  const given = await a.grantEndpoint?.(made, endpoint())
+  const data = (await a.createEndpoint?.(made, endpoint({ ipv4: '10.50.0.7' as Ip, data: given?.data ?? {} }))) ?? {}
+  assert.equal(p.calls('NetworkDriver.CreateEndpoint')[0]?.body.Interface.Address, '10.50.0.7/32')
+  const driver = hostUses.findDriver('pyplug') as Driver
+  assert.equal(driver.prefixLength?.(data, '10.50.0.7' as Ip), 32)
+  const facts = { id: ENDPOINT_ID, ifname: 'cali0', hostIfname: '', mac: '', ipv6: '', linkLocalIps: [], sysctls: [], netnsFd: -1 } as const
+  const wanted = driver.endpointWanted(made, { ...facts, ipv4: '10.50.0.7' as Ip, data })
+  assert.deepEqual(
+    wanted.inside.addresses.map(({ address }) => address),
+    ['10.50.0.7/32'],
+  )
+  hostUses.close()
 })
 
 test('discover: finding nothing is fine, and names of the engine itself are not looked for', async () => {

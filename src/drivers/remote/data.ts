@@ -33,6 +33,7 @@ export interface RemoteEndpointData {
   readonly disableGatewayService: boolean
   /** What the plugin chose itself, because nobody else did. */
   readonly mac: Mac | ''
+  /** With prefix length; also of an address whose length is not its pool's (an IPAM plugin that gives out single addresses). */
   readonly address4: string
   readonly address6: string
   /** Addresses that its IPAM granted, with the pool of each. */

@@ -93,6 +93,12 @@ export function remoteDriver(name: string, facts: RemoteDriverFacts = NO_FACTS):
     },
 
     ifacePrefix: (_network, data) => endpointData(data).dstPrefix,
+    prefixLength(data, ip) {
+      const { address4, address6 } = endpointData(data)
+      const own = trySplitPrefix(ip.includes(':') ? address6 : address4)
+      return own?.ip === ip ? own.length : undefined
+    },
+
     /** The interface keeps the MAC that the plugin gave it. */
     macFor: () => '',
   }
