@@ -66,7 +66,7 @@ export function openCluster(parts: {
   )
   const advertise: Advertise = { address: parseIp(host), port }
   const store = openClusterStore(config, { clock, rng, logger: log })
-  const late: { overlay?: Overlay; paths?: Paths } = {}
+  const late: { overlay?: Overlay; paths?: Paths; controller?: Controller } = {}
   const ownMtu = () => underlayMtu(rtnl, advertise.address)
   const service = startCluster({
     store,
@@ -98,7 +98,12 @@ export function openCluster(parts: {
     view: service.view,
     vtep: advertise.address,
     store,
-    onRepair: (networkId) => service.kernelRepaired(networkId),
+    onRepair: (networkId, findings) => {
+      service.kernelRepaired(networkId)
+      const name = service.view.network(networkId)?.name ?? networkId.slice(0, 12)
+      for (const { subject, wrong } of findings)
+        late.controller?.noteRepair({ at: clock.now(), subject: `${subject} of network ${name}`, wrong, repair: 'put right' })
+    },
   })
   late.overlay = overlay
   const paths = new Paths({
@@ -123,6 +128,7 @@ export function openCluster(parts: {
     drivers: [overlayDriver],
     findAuthority: (driver, ipamDriver) => (driver === 'overlay' ? authority : ipamDriver === POOL_IPAM ? pooled.get(driver) : undefined),
     begin(controller) {
+      late.controller = controller
       void overlay.begin()
       service.begin({
         networks: () => controller.listNetworks().filter((network) => network.driver === 'overlay'),

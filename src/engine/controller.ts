@@ -192,9 +192,7 @@ export class Controller implements NetworkController {
       forwarding: this.forwarding,
       registry: this.registry,
       sandboxes: this.#sandboxes,
-      onRepaired: (event) => {
-        for (const listener of this.#repairListeners) listener(event)
-      },
+      onRepaired: (event) => this.noteRepair(event),
     })
   }
 
@@ -436,6 +434,11 @@ export class Controller implements NetworkController {
   onRepair(listener: (event: RepairEvent) => void): () => void {
     this.#repairListeners.add(listener)
     return () => this.#repairListeners.delete(listener)
+  }
+
+  /** Tells of a repair that somebody else made, who keeps what a network has beyond the host's own namespace (a cluster). */
+  noteRepair(event: RepairEvent): void {
+    for (const listener of this.#repairListeners) listener(event)
   }
 
   #emit(action: NetworkEvent['action'], network: Network, extra: { containerId?: string } = {}): void {

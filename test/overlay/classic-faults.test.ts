@@ -82,6 +82,7 @@ test('neighbour and tunnel entries deleted by hand come back', { skip }, async (
   assert.equal(flushed.code, 0, flushed.err)
   await until('everything is as the cluster says', async () => (await judgeState(lab)).wrong.length === 0, 10_000)
   assert.equal((await engine(2).exec('eager', 'ping', '-c', '1', '-W', '1', 'first')).code, 0)
+  assert.match((await engine(2).causeway('repairs')).out, /Z +\S+ of network net +neighbour is missing on vxlan0 +put right$/m)
   await until('the repair is published', async () => ((await kernelOf(2))?.repairs ?? 0) > 0, 10_000)
   const table = await engine(1).causeway('cluster', 'inspect', 'host2')
   assert.match(table.out, /^ {2}NETWORK +ENTRIES +HASH +REVISION +PUBLISHED +REPAIRS\n {2}net +\d+ +[0-9a-f]{16} +\d+ +\S+Z +[1-9]\d*$/m)
