@@ -202,6 +202,11 @@ export function cidrContains(cidr: Cidr, ip: Ip): boolean {
   return cidrOf(ip, splitPrefix(cidr).length) === cidr
 }
 
+/** `0.0.0.0/0` and `::/0`: what plugins answer whose networks have no subnet of their own (Calico). It is nobody's, and overlaps with nothing. */
+export function isWholeSpace(cidr: Cidr): boolean {
+  return splitPrefix(cidr).length === 0
+}
+
 /** True when the two subnets share an address. */
 export function cidrOverlaps(a: Cidr, b: Cidr): boolean {
   if (familyOf(a) !== familyOf(b)) return false

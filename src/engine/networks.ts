@@ -1,5 +1,5 @@
 /** The registry of networks: validation, address pools, names. Owns the records; the kernel is `host-kernel.ts`'s matter. */
-import { type Cidr, cidrOverlaps, familyOf, type Ip, parseIp, tryParseCidr, tryParseIp } from '../base/address.ts'
+import { type Cidr, cidrOverlaps, familyOf, type Ip, isWholeSpace, parseIp, tryParseCidr, tryParseIp } from '../base/address.ts'
 import { NetError } from '../base/errors.ts'
 import { newId } from '../base/ids.ts'
 import type { Clock, Rng } from '../base/ports.ts'
@@ -284,7 +284,9 @@ export class Networks {
   /** What automatic choice keeps away from: the host's subnets, and those that an authority has given to networks. */
   #inUse(): HostSubnets {
     const host = this.#options.hostUse()
-    const granted = this.list().flatMap((n) => (n.grantedPools ? n.pools.map((pool) => pool.subnet) : []))
+    const granted = this.list().flatMap((n) =>
+      n.grantedPools ? n.pools.map((pool) => pool.subnet).filter((subnet) => !isWholeSpace(subnet)) : [],
+    )
     return granted.length === 0 ? host : { reserved: [...host.reserved, ...granted], avoid: host.avoid }
   }
 

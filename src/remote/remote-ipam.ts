@@ -4,6 +4,7 @@ import {
   type Ip,
   type IpPrefix,
   ipPrefixOf,
+  isWholeSpace,
   parseIp,
   splitPrefix,
   tryParseCidr,
@@ -28,9 +29,6 @@ import type { Patience, Plugin } from './plugin.ts'
 
 /** How many subnets of the host's own a plugin may offer before we give up: each is held until a free one is found. */
 const MAX_OFFERS = 64
-
-/** What plugins answer whose networks have no subnet of their own (Calico): it overlaps with everything, and Docker lets it pass. */
-const WHOLE_SPACE: ReadonlySet<string> = new Set(['0.0.0.0/0', '::/0'])
 
 export interface GrantedPool {
   readonly pool: IpamPool
@@ -114,7 +112,7 @@ export class RemoteIpam {
           if (id !== '') refused.push(id)
           throw this.#wrong('RequestPool', `Pool "${answer.Pool ?? ''}", which is no subnet`)
         }
-        if (!avoidHost || WHOLE_SPACE.has(subnet) || !this.#isUsedByHost(subnet)) return { id, subnet, data: answer.Data }
+        if (!avoidHost || isWholeSpace(subnet) || !this.#isUsedByHost(subnet)) return { id, subnet, data: answer.Data }
         refused.push(id)
       }
       throw this.#wrong('RequestPool', `${MAX_OFFERS} subnets that this host uses itself`)

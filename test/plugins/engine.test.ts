@@ -139,6 +139,39 @@ test('published ports are told to the network that is the way out, and to the ne
   assert.deepEqual((await told()).length - before, 1, 'only the one that was the way out is revoked')
 })
 
+test('an IPAM without subnets, like Calico’s: single addresses, a gateway on the link, and other networks find subnets as before', async () => {
+  plugin.faults({
+    'IpamDriver.RequestPool': { body: { PoolID: 'all', Pool: '0.0.0.0/0', Data: { 'com.docker.network.gateway': '0.0.0.0/0' } } },
+    'IpamDriver.RequestAddress': { body: { Address: '10.97.0.7/32' } },
+    'IpamDriver.ReleaseAddress': { body: {} },
+    'IpamDriver.ReleasePool': { body: {} },
+  })
+  const routes = [{ Destination: '169.254.1.1/32', RouteType: 1, NextHop: '' }]
+  await must(lab.docker('network', 'create', '-d', 'pyplug', '--ipam-driver', 'pyplug', 'single'))
+  await must(lab.docker('network', 'create', '-d', 'pyplug', '--ipam-driver', 'pyplug', 'single2'))
+  await must(lab.docker('network', 'create', 'plain'))
+  await must(lab.docker('create', '--name', 'ss', '--network', 'single', 'busybox', 'sleep', '600'))
+  plugin.faults({
+    'IpamDriver.RequestAddress': { body: { Address: '10.97.0.7/32' } },
+    'IpamDriver.ReleaseAddress': { body: {} },
+    'IpamDriver.ReleasePool': { body: {} },
+    'NetworkDriver.CreateEndpoint': { body: {} },
+    'NetworkDriver.Join': {
+      body: { InterfaceName: { SrcName: 'lone0', DstPrefix: 'cali' }, Gateway: '169.254.1.1', StaticRoutes: routes },
+    },
+  })
+  await lab.sh('ip link add lone0 type veth peer name lone1')
+  await must(lab.docker('start', 'ss'))
+  assert.match((await lab.exec('ss', 'ip', '-o', 'addr')).out, /cali0\s+inet 10\.97\.0\.7\/32/)
+  assert.match((await lab.exec('ss', 'ip', 'route')).out, /default via 169\.254\.1\.1 dev cali0[\s\S]*169\.254\.1\.1 dev cali0/)
+  const seen = (await lab.api('GET', '/containers/ss/json')).json.NetworkSettings.Networks.single
+  assert.deepEqual([seen.IPAddress, seen.IPPrefixLen], ['10.97.0.7', 32])
+  await must(lab.docker('rm', '-f', 'ss'))
+  await must(lab.docker('network', 'rm', 'single', 'single2', 'plain'))
+  await lab.sh('ip link del lone1')
+  plugin.faults({})
+})
+
 test('a plugin that fails leaves nothing, and its words reach the user', async () => {
   plugin.faults({ 'NetworkDriver.CreateNetwork': { body: { Err: 'no more bridges' }, times: 1 } })
   assert.match((await lab.docker('network', 'create', '-d', 'pyplug', 'bad')).err, /remote: no more bridges/)
