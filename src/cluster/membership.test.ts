@@ -12,7 +12,7 @@ import { MemoryStoreServer } from './store/memory.ts'
 
 const HOSTS = 20
 
-function crowd() {
+function crowd(leaseSeconds = 10) {
   const time = movedClock()
   const { clock } = time
   const server = new MemoryStoreServer(clock)
@@ -38,7 +38,7 @@ function crowd() {
       advertise: { address: `10.0.0.${n + 1}` as Ip, port: 2377 },
       version: '0',
       instance: `${n}`,
-      leaseSeconds: 10,
+      leaseSeconds,
       mtu: () => 1500,
       routes: () => [],
       onJoined: () => {},
@@ -61,6 +61,14 @@ test('membership: after a long outage of the store all hosts are members again w
     members.map((m) => m.isJoined),
     members.map(() => true),
   )
+})
+
+test('membership: a host that the store does not take says why, also when something is to be changed', async () => {
+  const { move, members } = crowd(5)
+  await move(1)
+  const [member] = members as [Membership]
+  assert.match(member.problem, /^a lease of 5 s: the cluster store takes whole seconds from 10 to 86400$/)
+  assert.throws(() => member.check(), { code: 'unavailable', message: /^this host has not joined the cluster yet \(a lease of 5 s: / })
 })
 
 test('membership: a store that is away is asked by each host every few seconds, not more, and not by all at one moment', async () => {

@@ -52,6 +52,7 @@ export class Membership {
   #isSeen = false
   #isLeaseSeen = false
   #updating = false
+  #problem = ''
 
   constructor(options: MembershipOptions) {
     this.#o = options
@@ -77,6 +78,11 @@ export class Membership {
 
   get isJoined(): boolean {
     return this.#version !== undefined && this.#lease !== undefined && !this.#lease.ended()
+  }
+
+  /** Why the last attempt to join failed; '' when none has since this host was a member. */
+  get problem(): string {
+    return this.#problem
   }
 
   /** The lease that this host's short-lived keys hang on. */
@@ -160,11 +166,13 @@ export class Membership {
       try {
         await this.#joinOnce()
         if (signal.aborted) return
+        this.#problem = ''
         this.#o.log.info('member of the cluster', { name: this.#o.hostName, address: this.#o.advertise.address })
         this.#o.onJoined()
         return
       } catch (error) {
-        this.#o.log.warn('cannot join the cluster yet', { error: messageOf(error) })
+        this.#problem = messageOf(error)
+        this.#o.log.warn('cannot join the cluster yet', { error: this.#problem })
       }
       await this.#pauses.wait(signal)
     }
@@ -219,7 +227,9 @@ export class Membership {
   }
 
   #awayText(): string {
-    const { url, error } = this.#o.store.status()
+    const { url, error, state } = this.#o.store.status()
+    if (state === 'up' && this.#problem !== '')
+      return `this host has not joined the cluster yet (${this.#problem}): containers and networks go on, changes have to wait until it has`
     return `the cluster store ${url} cannot be reached${error === '' ? '' : ` (${error})`}: containers and networks go on, changes have to wait until it answers`
   }
 }

@@ -88,6 +88,8 @@ export interface ClusterSummary {
   readonly self: string
   /** This host holds its lease. */
   readonly joined: boolean
+  /** Why it does not, as far as that is known. */
+  readonly problem: string
   readonly hosts: readonly ClusterHost[]
   readonly networks: readonly {
     readonly id: string
@@ -268,6 +270,7 @@ export class ClusterService {
       store: this.#o.store.status(),
       self: this.#o.hostId,
       joined: this.membership.isJoined,
+      problem: this.membership.problem,
       hosts: this.#mirror.hosts().toSorted((a, b) => (a.name < b.name ? -1 : 1)),
       networks: this.#mirror
         .networks()

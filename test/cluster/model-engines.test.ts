@@ -84,6 +84,13 @@ test('cluster ls, inspect and verify', { skip }, async () => {
   const table = await ok(1, 'cluster', 'ls')
   assert.match(table, /^HOST +ID +ADDRESS +STATE +VERSION\n/)
   assert.match(table, / \* +[0-9a-f]{12} +\S+:2377 +up/)
+  const own = engine(1).host
+  assert.match(
+    await ok(1, 'cluster', 'ls', '--format', '{{.Name}} {{.Address}} {{.State}} {{.Self}}'),
+    new RegExp(`^${own.name} ${own.ip}:2377 up true$`, 'm'),
+  )
+  assert.equal(await ok(1, 'cluster', 'inspect', '--format', '{{.name}} {{len .endpoints}}', own.name), `${own.name} 1\n`)
+  assert.equal(await ok(1, 'cluster', 'verify', '--format', '{{.ok}}'), 'true\n')
   const verified = await ok(3, 'cluster', 'verify')
   assert.match(verified, /^NETWORK +ENTRIES +HASH +HOST +STATE +REVISION +REPAIRS\n(net1 +2 +[0-9a-f]{16} +\S+ +agrees +\d+ +0\n){2}/)
   assert.match(verified, /All hosts agree with the store\.\n$/)
@@ -130,6 +137,7 @@ test('a host that died is down, keeps what it has, and is evicted', { skip }, as
   assert.notEqual(up.code, 0)
   await engine(2).kill9()
   await until('its lease ends', async () => /\bdown\b/.test(await ok(1, 'cluster', 'ls')), 30_000)
+  assert.match(await ok(1, 'cluster', 'verify'), /All hosts that are up agree with the store; not asked, because down: host2\.\n$/)
   const held = await engine(3).api('DELETE', '/networks/net1')
   assert.match(held.json.message, /which is down: `causeway cluster evict /)
   const evicted = await engine(1).api('POST', `/causeway/v1/cluster/hosts/${self}/evict`)

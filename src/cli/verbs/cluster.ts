@@ -5,8 +5,10 @@ import { confirm } from '../confirm.ts'
 import { type Context, colours } from '../context.ts'
 import { each } from '../each.ts'
 import { goJson } from '../format/go-print.ts'
+import { type ListFormat, renderList } from '../format/list-output.ts'
 import { formatTable } from '../format/tabwriter.ts'
-import { flag, formatOption, integer } from '../options.ts'
+import { compileTemplate } from '../format/template.ts'
+import { flag, formatOption, integer, text } from '../options.ts'
 
 interface Host {
   readonly id: string
@@ -23,6 +25,7 @@ interface Summary {
   readonly store: { readonly url: string; readonly state: string; readonly error: string; readonly since: number }
   readonly self: string
   readonly joined: boolean
+  readonly problem: string
   readonly hosts: readonly Host[]
   readonly conflicts: readonly { readonly name: string; readonly why: string; readonly outcome: string }[]
 }
@@ -78,6 +81,8 @@ interface Path {
   readonly need: number
 }
 
+const OBJECT_FORMAT = text('', "Print with a Go template over the fields that 'json' shows, or 'json'")
+
 /** More paths than these are not listed one by one when they are good. */
 const PATHS_SHOWN = 30
 
@@ -106,6 +111,12 @@ function printStates(context: Context, headers: readonly string[], rows: readonl
   })
 }
 
+const HOSTS: ListFormat = {
+  headers: { Name: 'HOST', ID: 'ID', Address: 'ADDRESS', State: 'STATE', Version: 'VERSION', MTU: 'MTU', Self: 'SELF' },
+  table: '{{.Name}}\t{{.ID}}\t{{.Address}}\t{{.State}}\t{{.Version}}',
+  quiet: 'ID',
+}
+
 export const ls = defineCommand({
   path: 'cluster ls',
   summary: 'List the hosts of the cluster, and whether the shared store answers',
@@ -113,7 +124,11 @@ export const ls = defineCommand({
   args: [0, 0],
   options: { format: formatOption() },
   notes: 'A host that is down keeps its addresses and names until it comes back or is evicted. The host asked is marked with *.',
-  examples: [{ line: 'causeway cluster ls' }, { line: 'causeway cluster ls --format json' }],
+  examples: [
+    { line: 'causeway cluster ls' },
+    { line: "causeway cluster ls --format '{{.Name}} {{.State}}'" },
+    { line: 'causeway cluster ls --format json' },
+  ],
   run: async (context, _args, options) => {
     const summary = await context.client.own.get<Summary>('/cluster')
     if (options.format === 'json') {
@@ -121,9 +136,24 @@ export const ls = defineCommand({
       return 0
     }
     const { store, hosts, self } = summary
+    if (options.format !== undefined && options.format !== 'table') {
+      const facts = hosts.map((h) => ({
+        Name: h.name,
+        ID: h.id.slice(0, 12),
+        Address: addressOf(h),
+        State: h.state,
+        Version: h.version,
+        MTU: h.mtu,
+        Self: h.id === self,
+      }))
+      context.stdout.write(renderList(HOSTS, facts, options.format, false))
+      return 0
+    }
     const rows = hosts.map((h) => [`${h.name}${h.id === self ? ' *' : ''}`, h.id.slice(0, 12), addressOf(h), h.state, h.version])
     printStates(context, ['HOST', 'ID', 'ADDRESS', 'STATE', 'VERSION'], rows, 3)
     if (store.state !== 'up') context.print(`store ${store.url} is ${store.state}${store.error === '' ? '' : `: ${store.error}`}`)
+    else if (!summary.joined)
+      context.print(`this host has not joined the cluster yet${summary.problem === '' ? '' : `: ${summary.problem}`}`)
     for (const { name, why, outcome } of summary.conflicts)
       context.print(`conflict: ${name}: ${why}${outcome === '' ? '' : `; ${outcome}`}`)
     return 0
@@ -135,13 +165,14 @@ export const inspect = defineCommand({
   summary: 'Show a host of the cluster and what it owns',
   usage: '[OPTIONS] HOST [HOST...]',
   args: [1, Number.POSITIVE_INFINITY],
-  options: { format: formatOption() },
+  options: { format: OBJECT_FORMAT },
   notes: 'HOST is a name, an id, or the beginning of an id.',
   examples: [{ line: 'causeway cluster inspect host2' }],
   run: async (context, args, options) => {
     const found: HostDetail[] = []
     for (const ref of args) found.push(await context.client.own.get<HostDetail>(`/cluster/hosts/${encodeURIComponent(ref)}`))
     if (options.format === 'json') context.print(goJson(found))
+    else if (options.format !== undefined) for (const host of found) context.print(compileTemplate(options.format)(host))
     else
       for (const host of found) {
         context.print(`${host.name}${host.isSelf ? ' *' : ''}  ${host.id}`)
@@ -186,7 +217,7 @@ export const verify = defineCommand({
   usage: '[OPTIONS]',
   args: [0, 0],
   options: {
-    format: formatOption(),
+    format: OBJECT_FORMAT,
     full: flag('', 'Ask every host for all of its entries, not only those whose published hash is not the one of the store'),
     timeout: integer('', 'Seconds to wait for the answers of all hosts (default 5)'),
   },
@@ -205,6 +236,10 @@ export const verify = defineCommand({
     const verdict = await context.client.own.get<Verdict>('/cluster/verify', query)
     if (options.format === 'json') {
       context.print(goJson(verdict))
+      return verdict.ok ? 0 : 1
+    }
+    if (options.format !== undefined) {
+      context.print(compileTemplate(options.format)(verdict))
       return verdict.ok ? 0 : 1
     }
     const rows = verdict.networks.flatMap(({ network, endpoints, hash, hosts }) =>
@@ -227,7 +262,12 @@ export const verify = defineCommand({
       }
     printPaths(context, verdict.paths)
     const agree = verdict.networks.every(({ hosts }) => hosts.every(({ state }) => state === 'agrees' || state === 'down'))
-    context.print(agree ? 'All hosts agree with the store.' : 'Not all hosts agree with the store.')
+    const down = [
+      ...new Set(verdict.networks.flatMap(({ hosts }) => hosts.filter(({ state }) => state === 'down').map(({ host }) => host))),
+    ]
+    if (!agree) context.print('Not all hosts agree with the store.')
+    else if (down.length === 0) context.print('All hosts agree with the store.')
+    else context.print(`All hosts that are up agree with the store; not asked, because down: ${down.toSorted().join(', ')}.`)
     return verdict.ok ? 0 : 1
   },
 })
