@@ -12,7 +12,7 @@ import type { NftElement } from '../model/nft-element.ts'
 import { openedElement, switchedElement } from '../plan/firewall/elements.ts'
 import type { Finding } from '../plan/links.ts'
 import type { Store } from '../store/types.ts'
-import { readSysctl, writeSysctl } from '../sys/sysctl.ts'
+import { readSysctl, setSysctl, standingSysctl, writeSysctl } from '../sys/sysctl.ts'
 import { KEY } from './records.ts'
 
 type Family = 4 | 6
@@ -33,6 +33,8 @@ export class Forwarding {
   /** Those of them that are bridges. */
   readonly #hostBridges = new Set<string>()
   readonly #families = new Set<Family>()
+  /** The switches for every interface, asked whenever a bridge comes. */
+  readonly #global = { 4: standingSysctl('net/ipv4/ip_forward'), 6: standingSysctl(IPV6_ALL) }
 
   constructor(options: {
     store: Store
@@ -53,11 +55,7 @@ export class Forwarding {
 
   /** True when packets of the family are forwarded on every interface already. */
   isGlobal(family: Family): boolean {
-    try {
-      return readSysctl(family === 4 ? 'net/ipv4/ip_forward' : IPV6_ALL) === '1'
-    } catch {
-      return false
-    }
+    return this.#global[family]() === '1'
   }
 
   /** Opens a bridge of ours, and the host's interfaces when this is the first bridge of the family. */
@@ -169,7 +167,7 @@ export class Forwarding {
         this.#guard(family, dev)
         if (!known) this.#store.put(KEY.sysctls + path, before)
       }
-      writeSysctl(path, '1')
+      setSysctl(path, '1')
       return true
     } catch (error) {
       if (family === 4) {
