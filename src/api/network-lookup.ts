@@ -16,8 +16,9 @@ export function lookupNetwork(controller: NetworkController, ref: string, purpos
   const byPrefix = byName.length > 0 || ref === '' ? [] : networks.filter((network) => network.id.startsWith(ref))
   const found = byName.length > 0 ? byName : byPrefix
   if (found.length > 1) throw ambiguous(ref, found.length, byName.length > 0 ? 'name' : 'ID prefix', purpose)
-  if (found[0] === undefined) throw notFound(`network ${ref} not found`)
-  return found[0]
+  if (found[0] !== undefined) return found[0]
+  controller.getNetwork(ref) // throws: that it does not exist, or that this is not certain
+  throw notFound(`network ${ref} not found`)
 }
 
 function ambiguous(ref: string, count: number, by: string, purpose: 'inspect' | 'remove'): NetError {

@@ -255,6 +255,28 @@ export class ClusterService {
     this.pools.joined()
   }
 
+  /** Resolves when the cluster's networks are known, or the store is seen to be away; after a few seconds in any case. Never rejects. */
+  async firstLook(): Promise<void> {
+    const { store, clock } = this.#o
+    const { networkTable } = this.#mirror
+    if (store.status().state === 'down') return
+    let off = () => {}
+    const isAway = new Promise<void>((resolve) => {
+      off = store.onStatus(({ state }) => {
+        if (state === 'down') resolve()
+      })
+    })
+    await Promise.race([isAway, networkTable.arrived.until(() => networkTable.isSynced, clock.after, FIRST_LOOK_MS)])
+    off()
+  }
+
+  /** Why networks of the cluster may be unknown here, as a sentence; undefined when all are known. */
+  whyUnknown(): string | undefined {
+    const { state, url, error } = this.#o.store.status()
+    if (state === 'up' && this.#mirror.networkTable.isSynced) return undefined
+    return state === 'down' && error !== '' ? error : `The cluster store ${url} has not answered yet`
+  }
+
   /** What is said of this host (its MTU) has changed. */
   hostChanged(): void {
     void this.membership.update()
@@ -331,6 +353,9 @@ export class ClusterService {
       .flatMap(({ ipv4, ipv6, mac, hostAddress }) => [ipv4, ipv6].flatMap((ip) => (ip === '' ? [] : [{ ip, mac, host: hostAddress }])))
   }
 }
+
+/** An engine that starts does not wait longer for its cluster. */
+const FIRST_LOOK_MS = 3000
 
 /** Nothing else of this host has subnets. */
 const NO_SPACE: LocalSpace = { requestPool: ({ subnet }) => ({ key: subnet }), restorePool: ({ subnet }) => subnet, releasePool() {} }

@@ -127,6 +127,7 @@ export function openCluster(parts: {
     advertise: `${host.includes(':') ? `[${host}]` : host}:${port}`,
     drivers: [overlayDriver],
     findAuthority: (driver, ipamDriver) => (driver === 'overlay' ? authority : ipamDriver === POOL_IPAM ? pooled.get(driver) : undefined),
+    whyUnknown: () => service.whyUnknown(),
     begin(controller) {
       late.controller = controller
       void overlay.begin()

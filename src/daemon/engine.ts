@@ -66,6 +66,8 @@ async function build(
   await restore(base, networking, parts)
   await lan.begin(events)
   const { foreign, repairs } = beginUpkeep(base, networking, closers)
+  // who is told that the engine runs may use the cluster's networks at once
+  if (!mode.once) await cluster?.service.firstLook()
   if (!mode.once) await parts.containers.startPending()
 
   const { images, volumes, containers } = parts

@@ -11,6 +11,8 @@ export interface Outside {
   discover?(name: string): Promise<void>
   /** Who has to be asked for networks of this driver and IPAM driver. The first who answers is the one. */
   findAuthority?(driver: string, ipamDriver: string): Authority | undefined
+  /** Why networks may exist that the engine does not know, as a sentence. */
+  whyUnknown?(): string | undefined
 }
 
 /** Asks each in turn. */
@@ -29,5 +31,6 @@ export function combine(all: readonly Outside[]): Required<Outside> {
       for (const one of all) await one.discover?.(name)
     },
     findAuthority: (driver, ipamDriver) => first((one) => one.findAuthority?.(driver, ipamDriver)),
+    whyUnknown: () => first((one) => one.whyUnknown?.()),
   }
 }

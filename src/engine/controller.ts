@@ -55,6 +55,8 @@ export interface ControllerOptions {
   readonly drivers?: readonly Driver[]
   /** A driver that is known under a name at run time (a plugin); asked after the others. */
   readonly findDriver?: (name: string) => Driver | undefined
+  /** Why networks may exist that are not known here, as a sentence. */
+  readonly whyUnknown?: () => string | undefined
   /** Looks for a driver or IPAM driver that is not known yet; done before a network is created. */
   readonly discover?: (name: string) => Promise<void>
   readonly findAuthority?: FindAuthority
@@ -100,6 +102,7 @@ export class Controller implements NetworkController {
       hostUse: () => this.hostRoutes.subnets(),
       drivers: options.drivers ?? [],
       findDriver: options.findDriver ?? (() => undefined),
+      whyUnknown: options.whyUnknown ?? (() => undefined),
       defaultOpts: config.defaultNetworkOpts ?? {},
     })
     this.forwarding = new Forwarding({

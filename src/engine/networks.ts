@@ -22,6 +22,8 @@ export interface NetworksOptions {
   readonly drivers: readonly Driver[]
   /** A driver that is found by its name at run time (a plugin). */
   readonly findDriver: (name: string) => Driver | undefined
+  /** Why networks may exist that are not known here (a cluster's store is away), as a sentence; undefined when all are known. */
+  readonly whyUnknown: () => string | undefined
   readonly store: Store
   readonly ipam: AddressSpace
   readonly clock: Clock
@@ -88,8 +90,15 @@ export class Networks {
 
   get(ref: string): Network {
     const network = this.find(ref)
-    if (network === undefined) throw new NetError('not-found', `network ${ref} not found`)
+    if (network === undefined) throw this.unknown(ref)
     return network
+  }
+
+  /** What to throw for a network that is not known: that it does not exist is said only when that is certain. */
+  unknown(ref: string): NetError {
+    const why = this.#options.whyUnknown()
+    if (why === undefined) return new NetError('not-found', `network ${ref} not found`)
+    return new NetError('unavailable', `network ${ref} not found on this host, and the cluster cannot be asked: ${why}`)
   }
 
   byName(name: string): Network | undefined {

@@ -108,6 +108,16 @@ test('the store away: traffic and names go on, changes are refused with 503, an 
   const create = await engine(1).api('POST', '/networks/create', { Name: 'no', Driver: 'overlay' })
   assert.equal(create.status, 503, create.text)
   assert.match(create.json.message, /etcd/)
+  // somebody else may have made it: that it does not exist would be a guess
+  for (const [method, path, body] of [
+    ['GET', '/networks/unheard'],
+    ['DELETE', '/networks/unheard'],
+    ['POST', '/networks/unheard/connect', { Container: 'net1c1' }],
+  ] as const) {
+    const unheard = await engine(1).api(method, path, body)
+    assert.equal(unheard.status, 503, unheard.text)
+    assert.match(unheard.json.message, /^network unheard not found on this host, and the cluster cannot be asked: The cluster store etcd:/)
+  }
   const removed = engine(2).api('DELETE', '/containers/two?force=1')
   await engine(1).kill9()
   await engine(1).start()
@@ -128,6 +138,10 @@ test('the store away: traffic and names go on, changes are refused with 503, an 
     async () => (await engine(1).api('POST', '/networks/create', { Name: 'yes', Driver: 'overlay' })).status === 201,
     20_000,
   )
+  assert.equal((await engine(1).api('GET', '/networks/unheard')).status, 404)
+  await engine(3).kill9()
+  await engine(3).start()
+  assert.match(await names(3), /yes overlay global/, 'an engine that answers knows the networks of its cluster')
 })
 
 test('a host that died is down, keeps what it has, and is evicted', { skip }, async () => {
