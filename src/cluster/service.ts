@@ -90,6 +90,8 @@ export interface ClusterSummary {
   readonly joined: boolean
   /** Why it does not, as far as that is known. */
   readonly problem: string
+  /** Why networks of the cluster may be unknown here; '' when all are known. */
+  readonly gap: string
   readonly hosts: readonly ClusterHost[]
   readonly networks: readonly {
     readonly id: string
@@ -293,6 +295,7 @@ export class ClusterService {
       self: this.#o.hostId,
       joined: this.membership.isJoined,
       problem: this.membership.problem,
+      gap: this.whyUnknown() ?? '',
       hosts: this.#mirror.hosts().toSorted((a, b) => (a.name < b.name ? -1 : 1)),
       networks: this.#mirror
         .networks()

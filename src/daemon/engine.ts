@@ -79,10 +79,13 @@ async function build(
     events,
     clock,
     log,
-    info: () => ({
-      ...systemInfo(hostId, config, runtimes),
-      ...(cluster ? { ClusterStore: cluster.store, ClusterAdvertise: cluster.advertise } : {}),
-    }),
+    info: () => {
+      const facts = systemInfo(hostId, config, runtimes)
+      if (cluster === undefined) return facts
+      const gap = cluster.service.whyUnknown()
+      const Warnings = [...(facts.Warnings ?? []), ...(gap === undefined ? [] : [`WARNING: ${gap}`])]
+      return { ...facts, Warnings, ClusterStore: cluster.store, ClusterAdvertise: cluster.advertise }
+    },
     version: versionFacts({ name: runtimes.default.name, version: base.runtimeVersion }),
     shutdown: onShutdown,
     veth: () => vethRows({ controller, containers, rtnl }),

@@ -118,6 +118,10 @@ test('the store away: traffic and names go on, changes are refused with 503, an 
     assert.equal(unheard.status, 503, unheard.text)
     assert.match(unheard.json.message, /^network unheard not found on this host, and the cluster cannot be asked: The cluster store etcd:/)
   }
+  const listed = await engine(1).causeway('network', 'ls', '-q')
+  assert.equal(listed.code, 0)
+  assert.match(listed.err, /^WARNING: The cluster store etcd:\S+ does not answer .* are not shown as they are$/m)
+  assert.match((await engine(1).api('GET', '/info')).json.Warnings[0], /^WARNING: The cluster store etcd:\S+ does not answer /)
   const removed = engine(2).api('DELETE', '/containers/two?force=1')
   await engine(1).kill9()
   await engine(1).start()
@@ -139,6 +143,7 @@ test('the store away: traffic and names go on, changes are refused with 503, an 
     20_000,
   )
   assert.equal((await engine(1).api('GET', '/networks/unheard')).status, 404)
+  assert.equal((await engine(1).causeway('network', 'ls')).err, '')
   await engine(3).kill9()
   await engine(3).start()
   assert.match(await names(3), /yes overlay global/, 'an engine that answers knows the networks of its cluster')

@@ -1,6 +1,7 @@
 /** `network ls` and `network rm`. */
 import { statusOf } from '../../client/transport.ts'
 import { defineCommand } from '../command.ts'
+import type { Context } from '../context.ts'
 import { each } from '../each.ts'
 import { goTimeOf, naturalCompare, truncateId } from '../format/human.ts'
 import { type ListFormat, type Row, renderList } from '../format/list-output.ts'
@@ -37,7 +38,8 @@ export const ls = defineCommand({
   },
   examples: [{ line: 'causeway network ls' }, { line: 'causeway network ls --filter driver=bridge --filter type=custom -q' }],
   run: async (context, _args, options) => {
-    const networks = await context.client.networks.list(options.filter)
+    const [networks, gap] = await Promise.all([context.client.networks.list(options.filter), whatMayBeMissing(context)])
+    if (gap !== '') context.warn(`WARNING: ${gap}; networks that other hosts have made or removed meanwhile are not shown as they are`)
     const rows = networks
       .toSorted((a, b) => naturalCompare(a.Name, b.Name))
       .map((n): Row => {
@@ -61,6 +63,12 @@ export const ls = defineCommand({
     return 0
   },
 })
+
+/** Why the list may not be all that the cluster has; '' when it is, or there is no cluster. */
+async function whatMayBeMissing(context: Context): Promise<string> {
+  const summary = await context.client.own.get<{ readonly gap: string }>('/cluster').catch(() => undefined)
+  return summary?.gap ?? ''
+}
 
 export const rm = defineCommand({
   path: 'network rm',
