@@ -78,7 +78,7 @@ export class FirewalldZone {
     this.#work ??= this.#settle().finally(() => {
       this.#work = undefined
     })
-    return Promise.race([this.#work, this.#o.clock.sleep(PATIENCE_MS)])
+    return this.#patiently(this.#work)
   }
 
   /** firewalld may have come, gone, or begun anew: looks again. */
@@ -176,13 +176,19 @@ export class FirewalldZone {
 
   /** Takes our bridges, the zone and the policy away. What firewalld has in memory of an empty zone goes at its next reload. Never throws. */
   async remove(): Promise<void> {
-    const deadline = this.#o.clock.sleep(PATIENCE_MS)
-    await Promise.race([this.#work ?? Promise.resolve(), deadline])
-    await Promise.race([
-      this.#remove().catch((error) => this.#o.log.warn('cannot clean up firewalld', { error: messageOf(error) })),
-      deadline,
-    ])
+    const removed = (this.#work ?? Promise.resolve())
+      .then(() => this.#remove())
+      .catch((error) => this.#o.log.warn('cannot clean up firewalld', { error: messageOf(error) }))
+    await this.#patiently(removed)
     this.close()
+  }
+
+  /** Waits for work that never fails, but not for ever, and leaves no timer that would keep an engine from ending. */
+  async #patiently(work: Promise<unknown>): Promise<void> {
+    const over = new AbortController()
+    const patience = this.#o.clock.sleep(PATIENCE_MS, over.signal).catch(() => {}) // aborted: the work was done
+    await Promise.race([work, patience])
+    over.abort()
   }
 
   async #remove(): Promise<void> {
