@@ -12,9 +12,18 @@ export function readPidFile(path: string): number | undefined {
   if (!Number.isInteger(pid) || pid <= 0) return undefined
   try {
     process.kill(pid, 0)
-    return pid
+    return isZombie(pid) ? undefined : pid
   } catch (error) {
     return (error as NodeJS.ErrnoException).code === 'EPERM' ? pid : undefined
+  }
+}
+
+/** It has ended (`kill -9`) and its parent has not asked for its exit code yet: signals still find it. */
+function isZombie(pid: number): boolean {
+  try {
+    return /\) [ZX] /.test(readFileSync(`/proc/${pid}/stat`, 'utf8'))
+  } catch {
+    return true // gone in between
   }
 }
 
