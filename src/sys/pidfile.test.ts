@@ -12,7 +12,7 @@ test('pid file: a process that has ended but was not waited for does not run', a
   const dir = mkdtempSync(join(tmpdir(), 'causeway-pidfile-'))
   const path = join(dir, 'pid')
   // sleep does not wait for the child that it has inherited from the shell
-  const parent = spawn('sh', ['-c', 'sleep 0 & echo $!; exec sleep 60'], { stdio: ['ignore', 'pipe', 'ignore'] })
+  const parent = spawn('sh', ['-c', 'sleep 0.3 & echo $!; exec sleep 60'], { stdio: ['ignore', 'pipe', 'ignore'] })
   try {
     const [line] = (await once(parent.stdout, 'data')) as [Buffer]
     const pid = Number(line.toString())
