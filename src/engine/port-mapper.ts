@@ -41,7 +41,7 @@ const ANY4 = parseIp('0.0.0.0')
 const ANY6 = parseIp('::')
 const EPHEMERAL_TRIES = 1000
 /** How long a socket that a relay has closed may live on, and how often it is looked at. */
-const LINGER_MS = 200
+const LINGER_MS = 500
 const LINGER_PAUSE_MS = 2
 
 export class PortMapper {

@@ -200,7 +200,9 @@ for (const line of RUNS) {
     const theirs = await requestsOf(docker, words)
     const ours = await requestsOf(causeway, words)
     assert.ok(theirs.requests.length > 0, `the docker client sent nothing: ${theirs.stderr}`)
-    assert.deepEqual(ours.requests, theirs.requests, ours.stderr)
+    // what it asks besides is its own: whether a list may have gaps
+    const asked = ours.requests.filter(({ path }) => !path.startsWith('/causeway/'))
+    assert.deepEqual(asked, theirs.requests, ours.stderr)
   })
 }
 
