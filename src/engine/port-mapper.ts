@@ -28,8 +28,8 @@ export interface PublishTarget {
 
 /** Who else on this host holds a port: for messages, and for ranges that are not bound one by one. */
 export interface SocketTable {
-  /** Lowest port in [first, last] in use on an overlapping address, or undefined. */
-  findUse(proto: Proto, ip: Ip, first: number, last: number): { port: number; program: string } | undefined
+  /** Lowest port in [first, last] in use on an overlapping address and who has it (`''`, 0: nobody does any more), or undefined. */
+  findUse(proto: Proto, ip: Ip, first: number, last: number): { port: number; program: string; pid: number } | undefined
 }
 
 interface Held {
@@ -41,7 +41,7 @@ const ANY4 = parseIp('0.0.0.0')
 const ANY6 = parseIp('::')
 const EPHEMERAL_TRIES = 1000
 /** How long a socket that a relay has closed may live on, and how often it is looked at. */
-const LINGER_MS = 500
+const LINGER_MS = 200
 const LINGER_PAUSE_MS = 2
 
 export class PortMapper {
@@ -128,8 +128,9 @@ export class PortMapper {
   }
 
   /**
-   * A relay's socket that was closed a moment ago may still be bound: whoever waits on it in epoll has it for as long as he looks
-   * (fs/eventpoll.c, epi_fget). Nobody owns it then, and it is waited for; what a program holds is refused at once.
+   * A relay's socket that was closed a moment ago may still be bound: the reactor closes its duplicate when its thread comes to it, and
+   * whoever waits on a socket in epoll has it for as long as he looks (fs/eventpoll.c, epi_fget). Nobody or we ourselves own it then, and
+   * it is waited for; what another program holds is refused at once.
    */
   #bind({ proto, hostIp, hostPort }: PortBinding, accepting: boolean): HeldPort {
     const until = (this.#relayed.get(`${proto} ${hostPort}`) ?? Number.NEGATIVE_INFINITY) + LINGER_MS
@@ -138,7 +139,8 @@ export class PortMapper {
         return holdPort(proto, hostIp, hostPort, accepting)
       } catch (error) {
         if (!isErrno(error, 'EADDRINUSE') || this.#clock.now() > until) throw error
-        if (this.#sockets.findUse(proto, hostIp, hostPort, hostPort)?.program) throw error
+        const owner = this.#sockets.findUse(proto, hostIp, hostPort, hostPort)
+        if (owner?.program && owner.pid !== process.pid) throw error
         pause(LINGER_PAUSE_MS)
       }
     }

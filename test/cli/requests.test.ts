@@ -201,7 +201,7 @@ for (const line of RUNS) {
     const ours = await requestsOf(causeway, words)
     assert.ok(theirs.requests.length > 0, `the docker client sent nothing: ${theirs.stderr}`)
     // what it asks besides is its own: whether a list may have gaps
-    const asked = ours.requests.filter(({ path }) => !path.startsWith('/causeway/'))
+    const asked = (ours.requests as { readonly path: string }[]).filter(({ path }) => !path.startsWith('/causeway/'))
     assert.deepEqual(asked, theirs.requests, ours.stderr)
   })
 }
