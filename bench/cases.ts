@@ -221,7 +221,7 @@ const memory: Case = {
   rounds: { full: 1, quick: 1 },
   underLoad: true,
   async round(engine, _round, record) {
-    await sleep(3000)
+    await sleep(10_000) // idle: what the image left behind has been collected
     const { rss, pss, processes } = engine.memory()
     process.stdout.write(
       `(${engine.label}: ${Object.entries(processes)
