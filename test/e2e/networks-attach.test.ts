@@ -137,7 +137,8 @@ test('an interface that is taken away stops at once; what runs over another netw
     await connect('lv1', 'lv-b')
     assert.equal(await overA.alive(), true)
   }
-  assert.equal((await lab.exec('lv1', 'ping', '-c1', '-W1', '10.112.2.3')).code, 0)
+  // the bridge's port may begin to forward a moment after the answer: then the second question for the address is answered, a second later
+  assert.equal((await lab.exec('lv1', 'ping', '-c1', '-W3', '10.112.2.3')).code, 0)
   overA.close()
   overB.close()
   await remove(['lv1', 'lv2'], ['lv-a', 'lv-b'])
