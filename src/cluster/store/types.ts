@@ -127,7 +127,8 @@ export interface ClusterStore {
   list(prefix: string): Promise<Listing>
   /**
    * Does all of it or nothing. When an attempt's answer was lost, the outcome is found out by looking: if every put key has our value and
-   * every deleted one is gone, it counts as done. So values that claim something name their owner.
+   * every deleted one is gone, it counts as done. So values that claim something name their owner. Of a key that others may overwrite at
+   * once, a conflict does not say that it was never done: whoever counts on such a key keeps in the value who wrote before.
    * Throws `unavailable` when the outcome is unknown: it may still have happened.
    */
   txn(txn: Txn): Promise<TxnResult>
